@@ -1,0 +1,54 @@
+"""`python -m analytics_dagster.sandbox --port 8080`: serves the sandbox until SIGINT or SIGTERM.
+
+Only the command line is here. The first line on standard output is the URL, once it answers.
+"""
+
+import argparse
+import signal
+from threading import Event
+
+from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+
+
+def _path(text: str) -> tuple[str, str]:
+    resource, separator, path = text.partition("=")
+    if not separator or not path.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form resource=/path")
+    return resource, path
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m analytics_dagster.sandbox", description="Serve the sandbox.")
+    parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--history-days", type=int, default=21)
+    parser.add_argument("--header", default="api_key", help="the header that carries the key")
+    parser.add_argument("--project-key", default=PROJECT_KEY)
+    parser.add_argument("--account-key", default=ACCOUNT_KEY)
+    parser.add_argument("--rate-limit", type=int, default=5_000, help="calls of a key in a minute")
+    parser.add_argument("--path", type=_path, action="append", default=[], metavar="RESOURCE=/PATH")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    arguments = _arguments()
+    stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with Sandbox(
+        seed=arguments.seed,
+        port=arguments.port,
+        history_days=arguments.history_days,
+        header=arguments.header,
+        project_key=arguments.project_key,
+        account_key=arguments.account_key,
+        paths=dict(arguments.path),
+        rate_limit=arguments.rate_limit,
+    ) as sandbox:
+        print(sandbox.url, flush=True)  # noqa: T201 (what the caller reads)
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

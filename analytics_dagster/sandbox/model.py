@@ -1,0 +1,132 @@
+"""What things are in the sandbox's project: items, deploys, query jobs, occurrences.
+
+Types without a history; when each of them happens is in `world`, how the service words them in `rows` and
+`payload`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+HOUR = 3_600
+DAY = 24 * HOUR
+PROJECT_ID = 1001
+
+# Occurrence ids are `second * 100 + n`, ids of deploys and jobs `minute * 10 + n`: they grow with time, no
+# matter where the history starts. The world uses the lower n, rows that tests add those from here on.
+FIRST_ADDED_OCCURRENCE = 50
+FIRST_ADDED_DEPLOY = 1
+
+_MASK = (1 << 64) - 1
+
+
+class Kind(NamedTuple):
+    """A way to fail. `error` is the exception's class; None makes it a logged message."""
+
+    language: str
+    framework: str
+    platform: str
+    error: str | None
+    message: str
+
+
+def noise(*parts: int) -> int:
+    """A 64-bit number that looks random and depends on `parts` alone (much cheaper than seeding `Random`)."""
+    value = 0x9E3779B97F4A7C15
+    for part in parts:
+        value = ((value ^ part) * 0xBF58476D1CE4E5B9) & _MASK
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+        value ^= value >> 31
+    return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """A group of like occurrences. `standing` is the status that a person gave it for good, if any."""
+
+    counter: int
+    environment: str
+    kind: Kind
+    part: str
+    level: str
+    first_seen: int | None = None  # None: at its first occurrence
+    first_resolved: int | None = None
+    resolved_every: int | None = None
+    standing: str | None = None
+
+    @property
+    def id(self) -> int:
+        """The service-wide id, deliberately unlike the counter."""
+        return 1_200_000_000 + self.counter * 37
+
+    @property
+    def message(self) -> str:
+        """The error's message."""
+        return self.kind.message.format(part=self.part)
+
+    @property
+    def title(self) -> str:
+        """What the item is called."""
+        return f"{self.kind.error}: {self.message}" if self.kind.error else self.message
+
+    def resolutions(self, now: int) -> tuple[int | None, int | None]:
+        """When it was resolved last, and the time before that, as far as both lie in the past."""
+        if self.first_resolved is None or self.first_resolved > now:
+            return None, None
+        if self.resolved_every is None:
+            return self.first_resolved, None
+        turns = (now - self.first_resolved) // self.resolved_every
+        last = self.first_resolved + turns * self.resolved_every
+        return last, last - self.resolved_every if turns else None
+
+
+class Deploy(NamedTuple):
+    """A deploy. It is `started` until `finish` (None: for ever), `outcome` from then on."""
+
+    id: int
+    environment: str
+    revision: str
+    start: int
+    finish: int | None
+    outcome: str = "succeeded"
+    local_username: str | None = None
+    user_id: int | None = None
+    comment: str | None = None
+    born: tuple[Item, ...] = ()  # the items a bad deploy brings; empty for a good one
+
+
+class Job(NamedTuple):
+    """A query job."""
+
+    id: int
+    query: str
+    created: int
+    finish: int
+    outcome: str
+
+
+class Occurrence(NamedTuple):
+    """One error that was received. Light: its row is worded only when somebody asks for it."""
+
+    id: int
+    timestamp: int
+    item: Item
+    code_version: str
+    grouped: bool = True
+
+    @property
+    def person(self) -> int:
+        """Who met the error."""
+        return noise(self.id, 1) % 1_200
+
+
+def code_version(deploys: list[Deploy], environment: str, at: int) -> str:
+    """The revision that runs in `environment` at `at`: the latest succeeded deploy's."""
+    done = [
+        deploy
+        for deploy in deploys
+        if deploy.environment == environment
+        and deploy.outcome == "succeeded"
+        and deploy.finish is not None
+        and deploy.finish <= at
+    ]
+    return max(reversed(done), key=lambda deploy: deploy.finish or 0).revision if done else "unknown"

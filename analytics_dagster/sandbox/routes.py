@@ -1,0 +1,131 @@
+"""The ten resources: where each is served, to whom, in what pages and envelope.
+
+The only module that knows the service's interface; its literals are deliberately not shared with the catalog
+of the project under test. Which rows there are is the store's matter.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from analytics_dagster.sandbox.account import PROJECT_SLUG
+from analytics_dagster.sandbox.messages import RefusedError, Request, success, to_json
+from analytics_dagster.sandbox.model import PROJECT_ID
+from analytics_dagster.sandbox.store import Store
+
+_UNPROCESSABLE = 422
+_MOST_COUNTED = 100_000
+_MOST_HOURS = 168
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One resource. `rows_at` is where in `result` its rows are; None: `result` is the list itself."""
+
+    resource: str
+    path: str
+    method: str = "GET"
+    rows_at: str | None = None
+    page_size: int | None = None  # None: all rows in one reply, whatever `page` says
+    largest_page: int | None = 100  # None: every page has `page_size` rows, whatever `limit` says
+    account: bool = False  # wants the account's key, not the project's
+
+
+def routes(paths: Mapping[str, str], team_page_size: int, *, jobs_as_list: bool) -> tuple[Route, ...]:
+    """The routes of the ten resources, with other `paths` for those named there."""
+    table = (
+        Route(resource="items", path="/v1/items", rows_at="items", page_size=100),
+        Route(
+            resource="occurrences",
+            path="/v1/occurrences",
+            rows_at="instances",
+            page_size=20,
+            largest_page=5_000,
+        ),
+        Route(resource="items_metrics", path="/v1/metrics/items", method="POST", rows_at="metrics"),
+        Route(resource="deploys", path="/v1/deploys", rows_at="deploys", page_size=20),
+        Route(resource="environments", path="/v1/environments", rows_at="environments", page_size=20),
+        Route(resource="rql_jobs", path="/v1/rql/jobs", rows_at=None if jobs_as_list else "jobs", page_size=20),
+        Route(resource="top_active_items", path="/v1/reports/top_active_items"),
+        Route(resource="projects", path="/v1/projects", account=True),
+        Route(resource="teams", path="/v1/teams", page_size=team_page_size, largest_page=None, account=True),
+        Route(resource="users", path="/v1/users", rows_at="users", account=True),
+    )
+    unknown = set(paths) - {route.resource for route in table}
+    if unknown:
+        raise ValueError(f"paths for unknown resources: {', '.join(sorted(unknown))}")
+    return tuple(replace(route, path=paths.get(route.resource, route.path)) for route in table)
+
+
+def page_of(route: Route, request: Request) -> int | None:
+    """The page a request asks for, None where the resource has no pages."""
+    return None if route.page_size is None else _positive(request.query, "page", 1)
+
+
+def answer(route: Route, request: Request, store: Store) -> bytes:
+    """The body of the reply to a well-formed request; raises `RefusedError` for any other."""
+    page, size = page_of(route, request), route.page_size
+    if route.resource == "items_metrics":
+        counters = _counters(request.content)
+        # A planted row without a counter is nobody's, so everybody gets it.
+        texts = [row.text for row in store.table(route.resource) if row.key is None or row.key in counters]
+    elif route.resource == "top_active_items":
+        texts = [row.text for row in store.top_active(*_report(request.query))]
+    elif page is None or size is None:
+        texts = [row.text for row in store.table(route.resource)]
+    else:
+        if route.largest_page is not None:
+            size = min(_positive(request.query, "limit", size), route.largest_page)
+        skip = (page - 1) * size
+        if route.resource == "occurrences":
+            below = _positive(request.query, "lastId", 0)
+            texts = store.occurrences(skip, size, below or None)
+        else:
+            texts = [row.text for row in store.table(route.resource)[skip : skip + size]]
+    return success(envelope(route, page, texts, len(store.table("items")) if route.resource == "items" else None))
+
+
+def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | None = None) -> str:
+    """The `result` around the rows, as JSON text."""
+    listed = f"[{','.join(texts)}]"
+    if route.rows_at is None:
+        return listed
+    fields: dict[str, object] = {} if page is None else {"page": page}
+    if route.resource == "items":
+        fields["total_count"] = total if total is not None and total <= _MOST_COUNTED else None
+    if route.resource == "items_metrics":
+        fields |= {"project_id": PROJECT_ID, "project_slug": PROJECT_SLUG}
+    beside = "".join(f'"{name}":{to_json(value)},' for name, value in fields.items())
+    return f'{{{beside}"{route.rows_at}":{listed}}}'
+
+
+def _positive(query: Mapping[str, str], name: str, default: int) -> int:
+    if name not in query:
+        return default
+    text = query[name]
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise RefusedError(_UNPROCESSABLE, f"{name} must be a positive integer")
+    return int(text)
+
+
+def _report(query: Mapping[str, str]) -> tuple[int, frozenset[str], str]:
+    hours = _positive(query, "hours", 24)
+    if hours > _MOST_HOURS:
+        raise RefusedError(_UNPROCESSABLE, f"hours must be between 1 and {_MOST_HOURS}")
+    environments = frozenset(name for name in query.get("environments", "").split(",") if name)
+    sort = query.get("sort", "occurrences")
+    if sort not in {"occurrences", "unique_occurrences"}:
+        raise RefusedError(_UNPROCESSABLE, "sort must be occurrences or unique_occurrences")
+    return hours, environments, sort
+
+
+def _counters(content: bytes) -> list[int]:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        raise RefusedError(_UNPROCESSABLE, "the body must be JSON") from None
+    counters = body.get("item_counters") if isinstance(body, dict) else None
+    # Not `isinstance`: to Python, `true` is an integer.
+    if not isinstance(counters, list) or not all(type(counter) is int for counter in counters):
+        raise RefusedError(_UNPROCESSABLE, "item_counters must be a list of integers")
+    return counters

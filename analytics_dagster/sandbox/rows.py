@@ -1,0 +1,159 @@
+"""How the service words its rows at a given second: items, metrics, deploys, jobs and the rolling top ten.
+
+Functions from what happened (`world`) and `now` to raw rows; nothing is kept. Occurrences are in `payload`,
+the lists that never change in `account`.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import attrgetter
+
+from analytics_dagster.sandbox.model import DAY, HOUR, PROJECT_ID, Deploy, Job, Occurrence, noise
+from analytics_dagster.sandbox.payload import Row
+from analytics_dagster.sandbox.world import KINDS
+
+_BY_ID = attrgetter("id")
+_LEVEL_CODES = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_FRAMEWORK_CODES = {name: code for code, name in enumerate(sorted({kind.framework for kind in KINDS}), start=1)}
+_JOB_RUNS_AFTER = 3
+_JOB_DELETED_AFTER = 7 * DAY
+
+
+def _spell(events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occurrence]]:
+    """Whether the item is open, and the occurrences of its present spell (if resolved, of the last one)."""
+    last, before = events[0].item.resolutions(now)
+    if last is None:
+        return True, events
+    cut = bisect_right(events, last * 100 + 99, key=_BY_ID)
+    if cut < len(events):
+        return True, events[cut:]
+    return False, events if before is None else events[bisect_right(events, before * 100 + 99, key=_BY_ID) :]
+
+
+def item_row(events: Sequence[Occurrence], now: int) -> Row:
+    """The row of /v1/items. `events` are all of one item, ordered by id, at least one."""
+    item = events[0].item
+    number = noise(item.counter)
+    # Rows that tests add may be late, so the greatest id need not be the newest.
+    newest = max(events, key=attrgetter("timestamp", "id"))
+    last_resolved, _ = item.resolutions(now)
+    is_open, spell = _spell(events, now)
+    # What started the present spell is known where the history reaches back to it.
+    started = spell[0] if spell and (last_resolved is not None or item.first_seen is None) else None
+    status = item.standing or ("active" if is_open else "resolved")
+    tracked = {"tracker": {"issue-key": f"OPS-{item.counter}", "Priority": 2}}
+    row: Row = {
+        "id": item.id,
+        "counter": item.counter,
+        "project_id": PROJECT_ID,
+        "environment": item.environment,
+        "title": item.title,
+        "title_lock": int(number % 13 == 0),
+        "level": item.level,
+        "level_lock": int(number % 11 == 0),
+        "status": status,
+        "platform": item.kind.platform,
+        "framework": item.kind.framework,
+        "hash": "".join(f"{noise(item.counter, part):010x}"[-10:] for part in range(4)),
+        "first_occurrence_id": item.first_seen * 100 + 7 if item.first_seen else events[0].id,
+        "first_occurrence_timestamp": item.first_seen or events[0].timestamp,
+        "last_occurrence_id": newest.id,
+        "last_occurrence_timestamp": newest.timestamp,
+        "activating_occurrence_id": started.id if started else None,
+        "last_activated_timestamp": started.timestamp if started else None,
+        "last_resolved_timestamp": last_resolved,
+        "total_occurrences": len(spell),
+        "unique_occurrences": len({event.person for event in spell}) if item.counter % 5 else None,
+        "assigned_user_id": (None, 301, 304)[number % 3],
+        "last_modified_by": (None, 301, 302)[number // 3 % 3],
+        "resolved_in_version": spell[-1].code_version[:12] if status == "resolved" and spell else None,
+        "public_item_id": number % 90_000 + 10_000 if number % 17 == 0 else None,
+        "integrations_data": (None, None, "", tracked)[number % 4],
+        "controlling_id": item.id,
+        "group_item_id": None,
+        "group_status": 1,
+    }
+    if number % 4:
+        row["assigned_team_id"] = 2001 + number % 7 if number % 3 == 0 else None
+    if item.counter % 12 == 0:
+        row |= {"group_status": 2, "group_item_id": item.id}
+    return row
+
+
+def metric_row(events: Sequence[Occurrence], now: int) -> Row:
+    """The row of /v1/metrics/items: how long the item took to be resolved, first and last."""
+    item = events[0].item
+    last, before = item.resolutions(now)
+    first_ttr = last_ttr = None
+    if last is not None and item.first_resolved is not None:
+        first_ttr = last_ttr = max(0, item.first_resolved - (item.first_seen or events[0].timestamp))
+        if before is not None:
+            start = bisect_right(events, before * 100 + 99, key=_BY_ID)
+            # Where the history no longer reaches back to that spell, the first measure stands for it.
+            if start < len(events) and events[start].timestamp <= last:
+                last_ttr = last - events[start].timestamp
+    return {"item_counter": item.counter, "first_ttr": first_ttr, "last_ttr": last_ttr}
+
+
+def active_row(events: Sequence[Occurrence], now: int, hours: int) -> Row:
+    """An entry of /v1/reports/top_active_items over the last `hours` clock hours, with the current one."""
+    item = events[0].item
+    start = now - now % HOUR - (hours - 1) * HOUR
+    edges = [bisect_left(events, (start + hour * HOUR) * 100, key=_BY_ID) for hour in range(hours)] + [len(events)]
+    counts = [after - before for before, after in pairwise(edges)]
+    return {
+        "item": {
+            "id": item.id,
+            "counter": item.counter,
+            "project_id": PROJECT_ID,
+            "environment": item.environment,
+            "title": item.title,
+            "level": _LEVEL_CODES[item.level],
+            "framework": _FRAMEWORK_CODES[item.kind.framework],
+            "occurrences": sum(counts),
+            "unique_occurrences": len({e.person for e in events[edges[0] :]}) if item.counter % 5 else None,
+            "group_status": 2 if item.counter % 12 == 0 else 1,
+            "last_occurrence_timestamp": events[-1].timestamp,
+        },
+        "counts": counts,
+    }
+
+
+def deploy_row(deploy: Deploy, now: int) -> Row:
+    """The row of /v1/deploys: `started` until it is over, without moving `start_time`."""
+    settled = deploy.finish is not None and deploy.finish <= now
+    return {
+        "id": deploy.id,
+        "project_id": PROJECT_ID,
+        "environment": deploy.environment,
+        "revision": deploy.revision,
+        "status": deploy.outcome if settled else "started",
+        "start_time": deploy.start,
+        "finish_time": deploy.finish if settled else None,
+        "local_username": deploy.local_username,
+        "user_id": deploy.user_id,
+        "comment": deploy.comment,
+    }
+
+
+def job_row(job: Job, now: int) -> Row:
+    """The row of /v1/rql/jobs: it goes through its states, and a week later becomes `Deleted`."""
+    if now >= job.created + _JOB_DELETED_AFTER:
+        status, modified = "Deleted", job.created + _JOB_DELETED_AFTER
+    elif now >= job.finish:
+        status, modified = job.outcome, job.finish
+    elif now >= job.created + _JOB_RUNS_AFTER:
+        status, modified = "running", job.created + _JOB_RUNS_AFTER
+    else:
+        status, modified = "new", job.created
+    return {
+        "id": job.id,
+        "project_id": PROJECT_ID,
+        "project_group_id": 31 if job.id % 3 == 0 else None,
+        "query_string": job.query,
+        "status": status,
+        "job_hash": f"{noise(job.id):016x}",
+        "date_created": job.created,
+        "date_modified": modified,
+    }

@@ -1,0 +1,139 @@
+"""How a request is answered: who may ask, how often, and what of it is spoiled on purpose.
+
+Here each request meets what may refuse it, in the real service's order. What a reply holds is in `routes` and
+`store`, how it travels in `server`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from analytics_dagster.sandbox.access import Keys, Rate, RateLimit
+from analytics_dagster.sandbox.faults import Due, FaultQueue
+from analytics_dagster.sandbox.messages import RefusedError, Reply, Request, failure
+from analytics_dagster.sandbox.routes import Route, answer, page_of
+from analytics_dagster.sandbox.store import Store
+
+_MOST_RECORDED = 100_000
+
+
+@dataclass(slots=True)
+class RecordedRequest:
+    """A request to the service.
+
+    `resource` is None for unknown paths, `status` until the reply is made and where the connection is reset.
+    """
+
+    resource: str | None
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any  # the JSON sent, or the text where it was none
+    key: str | None  # "project", "account", "wrong", None: missing
+    status: int | None = None
+
+
+class Service:
+    """The service behind the server, safe to use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        routes: tuple[Route, ...],
+        header: str,
+        keys: Keys,
+        rate: RateLimit,
+        now: Callable[[], int],
+    ) -> None:
+        """Answer from `store` as of `now`, epoch seconds."""
+        self._store = store
+        self._routes = {route.path: route for route in routes}
+        self._header = header
+        self._keys = keys
+        self._rate = rate
+        self._now = now
+        self._faults = FaultQueue()
+        self._lock = Lock()
+        self.requests: list[RecordedRequest] = []
+        self.before_reply: Callable[[str, int | None], object] | None = None
+
+    @contextmanager
+    def present(self) -> Iterator[Store]:
+        """The store as of now, for the caller alone."""
+        with self._lock:
+            self._store.advance(self._now())
+            yield self._store
+
+    def fail_next(self, kind: str, resource: str | None, times: int, after: int, options: dict[str, object]) -> None:
+        """Spoil replies to come."""
+        if resource is not None and resource not in {route.resource for route in self._routes.values()}:
+            raise ValueError(f"no resource {resource!r}")
+        with self._lock:
+            self._faults.add(kind, resource, times, after, options)
+
+    def clear_faults(self) -> None:
+        """Behave again."""
+        with self._lock:
+            self._faults.clear()
+
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request."""
+        route = self._routes.get(request.path)
+        key = request.headers.get(self._header)
+        recorded = self._record(request, route, key)
+        # Outside the lock: the hook may wait for another request.
+        if route is not None and self.before_reply is not None:
+            self.before_reply(route.resource, _page_or_none(route, request))
+        with self.present() as store:
+            reply = self._reply(request, route, key, store)
+            recorded.status = None if reply.reset else reply.status
+        return reply
+
+    def _record(self, request: Request, route: Route | None, key: str | None) -> RecordedRequest:
+        try:
+            body = json.loads(request.content) if request.content else None
+        except ValueError:
+            body = request.content.decode(errors="replace")
+        recorded = RecordedRequest(
+            resource=route.resource if route else None,
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            body=body,
+            key=self._keys.kind(key),
+        )
+        with self._lock:
+            if len(self.requests) >= _MOST_RECORDED:
+                del self.requests[: _MOST_RECORDED // 2]
+            self.requests.append(recorded)
+        return recorded
+
+    def _reply(self, request: Request, route: Route | None, key: str | None, store: Store) -> Reply:
+        rate = self._rate.take(key or "", store.now)
+        if route is None:
+            return replace(failure(404, "not found"), headers=rate.headers)
+        try:
+            self._admit(request, route, key, rate)
+            reply = Reply(content=answer(route, request, store), headers=rate.headers)
+        except RefusedError as refusal:
+            reply = replace(failure(refusal.status, str(refusal)), headers=rate.headers)
+        spoil = self._faults.next(route.resource)
+        return spoil(Due(reply, route, _page_or_none(route, request), key or "")) if spoil else reply
+
+    def _admit(self, request: Request, route: Route, key: str | None, rate: Rate) -> None:
+        if request.method != route.method:
+            raise RefusedError(405, "method not allowed")
+        self._keys.require(key, "account" if route.account else "project")
+        if rate.exceeded:
+            raise RefusedError(429, "rate limit exceeded")
+
+
+def _page_or_none(route: Route, request: Request) -> int | None:
+    try:
+        return page_of(route, request)
+    except RefusedError:
+        return None
