@@ -1,0 +1,69 @@
+"""A client for a resource, from settings: which URL, which key, and the embedded sandbox where it stands in."""
+
+import threading
+from dataclasses import dataclass, field
+
+from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.client import ApiClient, Endpoint
+from analytics_dagster.ingest.settings import SANDBOX, Settings
+from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+
+
+def connect(resource: Resource, settings: Settings) -> ApiClient:
+    """Return a client that reads a resource. Closing it also stops the sandbox, if it was the last user."""
+    base_url = settings.base_url
+    if settings.sandbox:
+        base_url = _EMBEDDED.acquire()
+    return ApiClient(
+        Endpoint(
+            resource=resource.name,
+            url=base_url + settings.paths.get(resource.name, resource.path),
+            key_header=settings.api_key_header,
+            **_key(resource, settings),
+        ),
+        concurrency=settings.read_ahead,
+        timeout=settings.request_timeout,
+        max_rate_wait=settings.max_rate_wait,
+        on_close=_EMBEDDED.release if settings.base_url == SANDBOX else None,
+    )
+
+
+def _key(resource: Resource, settings: Settings) -> dict[str, str]:
+    kind = "an account's key" if resource.account_key else "a project's key"
+    if settings.sandbox:
+        key = ACCOUNT_KEY if resource.account_key else PROJECT_KEY
+        return {"key": key, "key_name": "api_key", "kind_of_key": kind}
+    if resource.account_key and settings.account_api_key:
+        return {"key": settings.account_api_key, "key_name": "account_api_key", "kind_of_key": kind}
+    if resource.account_key:
+        return {"key": settings.api_key, "key_name": "account_api_key", "kind_of_key": kind}
+    return {"key": settings.api_key, "key_name": "api_key", "kind_of_key": kind}
+
+
+@dataclass
+class _EmbeddedSandbox:
+    """The sandbox of this process: started by its first user, stopped by its last."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _users: int = 0
+    _sandbox: Sandbox | None = None
+
+    def acquire(self) -> str:
+        """Return the sandbox's URL."""
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = Sandbox()
+                self._sandbox.start()
+            self._users += 1
+            return self._sandbox.url
+
+    def release(self) -> None:
+        """Let go of the sandbox."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._sandbox is not None:
+                self._sandbox.stop()
+                self._sandbox = None
+
+
+_EMBEDDED = _EmbeddedSandbox()

@@ -1,0 +1,187 @@
+"""One load of one resource, from what is known before it to what is recorded after it.
+
+    with writing(settings), Loader(settings) as loader:
+        load = loader.begin(resource, window)
+        load.pipeline.run(load.source)  # or DagsterDltResource.run(…)
+        report = load.finish()
+
+Rows first, then coverage: a crash between the two only means that the window is loaded again.
+"""
+
+import logging
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import dlt
+from dlt.extract.source import DltSource
+
+from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.client import Traffic
+from analytics_dagster.ingest.rows import RowCounts
+from analytics_dagster.ingest.settings import Settings
+from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.warehouse import Ledger, build_pipeline
+from analytics_dagster.ingest.windows import Window, loaded_through
+
+logger = logging.getLogger(__name__)
+
+_NOTHING_READ = RowCounts().as_dict() | Traffic().as_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What a load did.
+
+    Attributes:
+        resource: What was loaded.
+        window: Window that is covered now, without lookback; None where there are no windows.
+        rows_read: Rows in the replies.
+        rows_loaded: Rows that belong to the window, lookback included.
+        rows_rejected: Rows that do not fit.
+        rows_in_table: Rows in the table afterwards.
+        new_rows: How many more those are than before.
+        rows_removed: Rows that a complete listing lacked for the first time.
+        newest: Newest cursor among the rows loaded.
+        unknown_fields: Fields that the catalog does not know.
+        requests: Requests sent, retries included.
+        retries: Retries among them.
+        seconds: Duration, from the look at the warehouse to the record of the window.
+    """
+
+    resource: Resource
+    window: Window | None
+    rows_read: int
+    rows_loaded: int
+    rows_rejected: int
+    rows_in_table: int
+    new_rows: int
+    rows_removed: int
+    newest: datetime | None
+    unknown_fields: tuple[str, ...]
+    requests: int
+    retries: int
+    seconds: float
+
+
+class Loader:
+    """Loads resources one after the other. A context manager: dlt's working files last as long as it does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._working_files = tempfile.TemporaryDirectory(prefix="analytics-dagster-", ignore_cleanup_errors=True)
+        self.ledger = Ledger(settings, pipelines_dir=self._working_files.name)
+
+    def __enter__(self) -> Self:
+        self.ledger.prepare()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._working_files.cleanup()
+
+    def begin(self, resource: Resource, window: Window | None = None, *, resume: bool = False) -> "Load":
+        """Prepare a load.
+
+        Args:
+            resource: What to load.
+            window: What of it, by its cursor and without lookback; None for all.
+            resume: Start where the coverage ends that begins at the window's start.
+
+        Returns:
+            The load; with no source where the coverage reaches the window's end already.
+        """
+        now = datetime.now(UTC)
+        if not resource.incremental:
+            window = None
+        elif window is None:
+            window = Window(start=None, end=now)
+        elif resume and window.start is not None:
+            through = loaded_through(self.ledger.windows(resource), window.start)
+            if through >= min(window.end, now):
+                return self._load(resource, None, window, now)
+            window = Window(start=through, end=window.end)
+        values: list[int] = []
+        if resource.lookup:
+            since = now - timedelta(days=self.settings.metrics_active_days)
+            values = self.ledger.lookup_values(resource, active_since=since)
+            if not values:
+                logger.info("%s: nothing to ask for; load %s first", resource.name, resource.lookup.resource)
+        source = build_source(
+            resource,
+            self.settings,
+            window=window.looking_back(resource.lookback) if window and window.start else None,
+            lookup_values=values,
+            known_rejects=self.ledger.known_rejects(resource),
+            now=now,
+        )
+        return self._load(resource, source, window, now)
+
+    def _load(self, resource: Resource, source: DltSource | None, window: Window | None, now: datetime) -> "Load":
+        return Load(
+            resource=resource,
+            source=source,
+            pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files.name),
+            window=window,
+            began_at=now,
+            rows_before=self.ledger.row_count(resource),
+            _ledger=self.ledger,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A load that was begun: run `source`, if there is one, through `pipeline`, then `finish`."""
+
+    resource: Resource
+    source: DltSource | None
+    pipeline: dlt.Pipeline
+    window: Window | None
+    began_at: datetime
+    rows_before: int
+    _ledger: Ledger
+    _began: float = field(default_factory=time.monotonic)
+
+    def finish(self) -> LoadReport:
+        """Record what was loaded, after the pipeline ran."""
+        counts = _custom_metrics(self.pipeline, self.resource) if self.source else _NOTHING_READ
+        covered = self.window and Window(start=self.window.start, end=min(self.window.end, self.began_at))
+        removed = 0
+        if self.source and covered:
+            self._ledger.record(self.resource, covered, counts["loaded"])
+        if self.resource.complete_listing and counts["typed"]:
+            removed = self._ledger.mark_removed(self.resource, read_from=self.began_at)
+        rows = self._ledger.row_count(self.resource)
+        report = LoadReport(
+            resource=self.resource,
+            window=covered,
+            rows_read=counts["read"],
+            rows_loaded=counts["loaded"],
+            rows_rejected=counts["rejected"],
+            rows_in_table=rows,
+            new_rows=rows - self.rows_before,
+            rows_removed=removed,
+            newest=datetime.fromisoformat(counts["newest"]) if counts["newest"] else None,
+            unknown_fields=tuple(counts["unknown_fields"]),
+            requests=counts["requests"],
+            retries=counts["retries"],
+            seconds=time.monotonic() - self._began,
+        )
+        logger.info(
+            "%s: loaded %d rows, %d new, %d rejected, in %d requests and %.1f s",
+            self.resource.name, report.rows_loaded, report.new_rows, report.rows_rejected,
+            report.requests, report.seconds,
+        )  # fmt: skip
+        return report
+
+
+def _custom_metrics(pipeline: dlt.Pipeline, resource: Resource) -> dict[str, Any]:
+    """What the extraction counted, from the pipeline's trace."""
+    extracted = pipeline.last_trace and pipeline.last_trace.last_extract_info
+    assert extracted, "the pipeline has run"
+    packages = (package["resource_metrics"] for by_load in extracted.metrics.values() for package in by_load)
+    return next(metrics[resource.name].custom_metrics for metrics in packages if resource.name in metrics)

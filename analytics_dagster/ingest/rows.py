@@ -1,0 +1,394 @@
+"""Raw rows of a resource into typed Arrow tables. Knows neither HTTP nor dlt.
+
+What does not fit its column is not forced: the row goes, with the reason, to the rejected rows, and the others
+load. Secrets leave a row before anything else happens to it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_dagster.catalog import Column, ColumnType, Origin, Path, Resource, table_columns
+from analytics_dagster.ingest.windows import Window
+
+Row = dict[str, Any]
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""A timestamp before this is a mistake, such as a zero."""
+
+LATEST_AHEAD = timedelta(days=1)
+"""A timestamp further in the future than this is a mistake, such as milliseconds for seconds."""
+
+ARROW_TYPES = {
+    ColumnType.BIGINT: pa.int64(),
+    ColumnType.TEXT: pa.string(),
+    ColumnType.BOOL: pa.bool_(),
+    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    ColumnType.JSON: pa.string(),
+}
+
+REJECTED_COLUMNS = (
+    Column(name="row_hash", type=ColumnType.TEXT, description="SHA-256 of the resource's name and the raw row."),
+    Column(name="resource", type=ColumnType.TEXT, description="Resource the row belongs to."),
+    Column(name="reason", type=ColumnType.TEXT, description="Which field does not fit, and why."),
+    Column(name="first_seen", type=ColumnType.TIMESTAMP, description="When it was first read."),
+    Column(name="last_seen", type=ColumnType.TIMESTAMP, description="When it was last read."),
+    Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
+)
+
+_Values = list[Any]
+
+
+class RawPage(Protocol):
+    """A page of raw rows, as `transport.py` fetches it."""
+
+    @property
+    def rows(self) -> list[Any]: ...  # noqa: D102
+
+    @property
+    def envelope(self) -> Any: ...  # noqa: D102
+
+    @property
+    def read_at(self) -> datetime: ...  # noqa: D102
+
+
+@dataclass
+class RowCounts:
+    """What became of the rows of a load: `read` = `typed` + `rejected`; `typed` = `loaded` + outside the window.
+
+    Attributes:
+        read: Rows in the replies.
+        typed: Rows that fit their columns.
+        loaded: Rows handed on, those of a page that was read twice included.
+        rejected: Rows that do not fit.
+        unknown_fields: Names of fields that the catalog does not know.
+        newest: Newest cursor among the rows handed on.
+    """
+
+    read: int = 0
+    typed: int = 0
+    loaded: int = 0
+    rejected: int = 0
+    unknown_fields: set[str] = field(default_factory=set)
+    newest: datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures by name, as JSON takes them."""
+        newest = self.newest and self.newest.isoformat()
+        return {**asdict(self), "unknown_fields": sorted(self.unknown_fields), "newest": newest}
+
+
+class _MisfitError(Exception):
+    """A value does not fit its column. The text says which and why."""
+
+
+class TypedRows:
+    """Makes typed tables of a resource's raw pages.
+
+    Args:
+        resource: Whose rows.
+        window: Rows whose cursor lies outside are left out; None keeps all.
+        now: The moment the load began; timestamps more than a day later are mistakes.
+        keep_personal_data: Whether personal values are stored.
+        brand: Prefix to replace by `analytics` in names of fields; empty for none.
+        known_rejects: When a rejected row was first seen, by its hash, from earlier loads.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        *,
+        window: Window | None,
+        now: datetime,
+        keep_personal_data: bool = False,
+        brand: str = "",
+        known_rejects: Mapping[str, datetime] | None = None,
+    ) -> None:
+        self.counts = RowCounts()
+        self.schema = arrow_schema(table_columns(resource))
+        self._resource = resource
+        self._window = window
+        self._plausible = plausible_seconds(now)
+        self._brand_prefix = f"{brand}_" if brand else ""
+        self._keep_personal_data = keep_personal_data
+        self._known_rejects = known_rejects or {}
+        self._known_fields = frozenset(column.field for column in resource.columns if column.field)
+        self._secret_fields = tuple(column.name for column in resource.columns if column.secret)
+        self._hidden = tuple(
+            (column.name, *path)
+            for column in resource.columns
+            for path in (*column.secret_paths, *(() if keep_personal_data else column.personal_paths))
+        )
+        self._batches: list[pa.RecordBatch] = []
+        self._rejected: list[Row] = []
+
+    @property
+    def pending(self) -> int:
+        """Rows typed and not yet taken, the rejected ones included."""
+        return len(self._rejected) + sum(int(batch.num_rows) for batch in self._batches)
+
+    def add(self, page: RawPage) -> None:
+        """Type the rows of a page, or reject them."""
+        self.counts.read += len(page.rows)
+        rows: list[Row] = []
+        for entry in page.rows:
+            if isinstance(entry, dict):
+                rows.append(self._clean(entry))
+            else:
+                self._reject(entry, "the row is no object", page)
+        self._fit(rows, page, rank=1)
+
+    def take(self) -> tuple[pa.Table, pa.Table | None]:
+        """Return the typed rows of the window so far and the rejected ones, if any, and start anew."""
+        table = pa.Table.from_batches(self._batches, schema=self.schema)
+        cursor = self._resource.cursor
+        if self._window and cursor and table.num_rows:
+            table = table.filter(self._window.mask(table[cursor]))
+        if cursor and table.num_rows:
+            newest = pc.max(table[cursor]).as_py()
+            self.counts.newest = max(newest, self.counts.newest or newest)
+        self.counts.loaded += table.num_rows
+        rejected = None
+        if self._rejected:
+            rejected = pa.Table.from_pylist(self._rejected, schema=arrow_schema(REJECTED_COLUMNS))
+        self._batches, self._rejected = [], []
+        return table, rejected
+
+    # -- raw rows -----------------------------------------------------------------------------------------
+
+    def _clean(self, row: Row) -> Row:
+        """Unwrap a row, give its fields neutral names and take out what must not be stored."""
+        if (unwrap := self._resource.unwrap) and isinstance(inner := row.get(unwrap), dict):
+            row = {**inner, **{name: value for name, value in row.items() if name != unwrap}}
+        if self._brand_prefix:
+            row = {_neutral(name, self._brand_prefix): value for name, value in row.items()}
+        for name in self._secret_fields:
+            row.pop(name, None)
+        for path in self._hidden:
+            _remove(row, path)
+        return row
+
+    def _reject(self, row: Any, reason: str, page: RawPage) -> None:
+        if isinstance(row, dict) and not self._keep_personal_data:
+            personal = {column.name for column in self._resource.columns if column.personal}
+            row = {name: value for name, value in row.items() if name not in personal}
+        raw = json.dumps(row, ensure_ascii=True, sort_keys=True)
+        row_hash = hashlib.sha256(f"{self._resource.name} {raw}".encode()).hexdigest()
+        self.counts.rejected += 1
+        self._rejected.append({
+            "row_hash": row_hash,
+            "resource": self._resource.name,
+            "reason": reason,
+            "first_seen": self._known_rejects.get(row_hash, page.read_at),
+            "last_seen": page.read_at,
+            "raw": raw,
+        })  # fmt: skip
+
+    # -- columns ------------------------------------------------------------------------------------------
+
+    def _fit(self, rows: Sequence[Row], page: RawPage, rank: int) -> None:
+        """Type rows together; where that fails, halve them until the misfits stand alone."""
+        if not rows:
+            return
+        try:
+            self._batches.append(self._typed(rows, page, rank))
+        except _MisfitError as misfit:
+            if len(rows) == 1:
+                self._reject(rows[0], str(misfit), page)
+                return
+            middle = len(rows) // 2
+            self._fit(rows[:middle], page, rank)
+            self._fit(rows[middle:], page, rank + middle)
+        else:
+            self.counts.typed += len(rows)
+
+    def _typed(self, rows: Sequence[Row], page: RawPage, rank: int) -> pa.RecordBatch:
+        inside = _Inside(rows)
+        arrays = [
+            self._array(column, self._values(column, rows, inside, page, rank))
+            for column in self._resource.stored_columns
+        ]
+        read_seq = self.counts.typed + self.counts.rejected
+        arrays += [
+            _json_array(self._extra(rows)),
+            pa.array([page.read_at] * len(rows), ARROW_TYPES[ColumnType.TIMESTAMP]),
+            pa.array(range(read_seq, read_seq + len(rows)), pa.int64()),
+        ]
+        arrays += [pa.nulls(len(rows), field.type) for field in list(self.schema)[len(arrays) :]]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _values(self, column: Column, rows: Sequence[Row], inside: "_Inside", page: RawPage, rank: int) -> _Values:
+        """Raw values of a column, one for each row."""
+        if column.personal and not self._keep_personal_data:
+            return [None] * len(rows)
+        match column.origin:
+            case Origin.ROW:
+                return [row.get(column.name) for row in rows]
+            case Origin.INSIDE:
+                return inside.values(column.path)
+            case Origin.ENVELOPE:
+                return [_dig(page.envelope, column.path)] * len(rows)
+            case Origin.RANK:
+                return list(range(rank, rank + len(rows)))
+            case Origin.SNAPSHOT_HOUR:
+                hour = page.read_at.replace(minute=0, second=0, microsecond=0)
+                return [int(hour.timestamp())] * len(rows)
+            case Origin.IS_NULL:
+                return [row.get(column.path[0]) is None for row in rows]
+
+    def _array(self, column: Column, values: _Values) -> pa.Array:
+        if column.origin is Origin.INSIDE:
+            return _lenient_array(column, values, self._plausible)
+        return _strict_array(column, values, self._plausible)
+
+    def _extra(self, rows: Iterable[Row]) -> _Values:
+        """Fields of each row that the catalog does not know, as one object; None if there are none."""
+        extras: _Values = []
+        for row in rows:
+            unknown = row.keys() - self._known_fields
+            self.counts.unknown_fields |= unknown
+            extras.append({name: row[name] for name in sorted(unknown)} if unknown else None)
+        return extras
+
+
+def plausible_seconds(now: datetime) -> tuple[int, int]:
+    """Return the earliest and the latest timestamp, in epoch seconds, that is not taken for a mistake."""
+    return int(EARLIEST.timestamp()), int((now + LATEST_AHEAD).timestamp())
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of columns, nullability included."""
+    return pa.schema(
+        [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
+    )
+
+
+class _Inside:
+    """Values at paths inside rows; objects that several paths pass through are looked up once."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._objects: dict[Path, Sequence[Any]] = {(): rows}
+
+    def values(self, path: Path) -> _Values:
+        """Return the value at `path` of each row; None where there is none."""
+        *parents, name = path
+        return [inner.get(name) if type(inner) is dict else None for inner in self._at(tuple(parents))]
+
+    def _at(self, path: Path) -> Sequence[Any]:
+        if path not in self._objects:
+            self._objects[path] = self.values(path)
+        return self._objects[path]
+
+
+def _strict_array(column: Column, values: _Values, plausible: tuple[int, int]) -> pa.Array:
+    """Convert values to a column's type, or raise `_MisfitError`."""
+    kinds = set(map(type, values))
+    if not column.stored_nullable and type(None) in kinds:
+        raise _MisfitError(f"{column.name} is null or missing")
+    kinds.discard(type(None))
+    match column.type:
+        case ColumnType.JSON:
+            return _json_array(values)
+        case ColumnType.TEXT:
+            expected: set[type] = {str}
+        case ColumnType.BOOL:
+            expected = {bool, int}
+        case _:
+            expected = {int}
+    if not kinds <= expected:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds - expected))
+        raise _MisfitError(f"{column.name} is {names} where {column.type} belongs")
+    try:
+        if column.type is ColumnType.TIMESTAMP:
+            return _timestamps(column, values, plausible)
+        if column.type is ColumnType.BOOL and int in kinds:
+            if not set(values) <= {None, 0, 1}:
+                raise _MisfitError(f"{column.name} is a number that is neither 0 nor 1")
+            values = [None if value is None else bool(value) for value in values]
+        return pa.array(values, ARROW_TYPES[column.type])
+    except OverflowError:
+        raise _MisfitError(f"{column.name} is an integer above 64 bits") from None
+    except UnicodeEncodeError:
+        raise _MisfitError(f"{column.name} holds half of a surrogate pair") from None
+
+
+def _timestamps(column: Column, values: _Values, plausible: tuple[int, int]) -> pa.Array:
+    seconds = pa.array(values, pa.int64())
+    earliest, latest = plausible
+    bounds = pc.min_max(seconds)
+    if bounds["min"].is_valid and not (earliest <= bounds["min"].as_py() and bounds["max"].as_py() <= latest):
+        raise _MisfitError(f"{column.name} is no plausible time in epoch seconds")
+    return seconds.cast(pa.timestamp("s", tz="UTC")).cast(ARROW_TYPES[ColumnType.TIMESTAMP])
+
+
+def _lenient_array(column: Column, values: _Values, plausible: tuple[int, int]) -> pa.Array:
+    """Convert values that a reporter chose freely; what does not fit becomes null, for the object has it anyway."""
+    if column.type is ColumnType.TIMESTAMP:
+        values = [_epoch_seconds(value, plausible) for value in values]
+    elif not set(map(type, values)) <= {str, type(None)}:
+        values = [str(value) if isinstance(value, str | int | float) else None for value in values]
+    try:
+        return _strict_array(column, values, plausible)
+    except _MisfitError:
+        fitting = [value.encode("utf-8", "replace").decode() if value is not None else None for value in values]
+        return _strict_array(column, fitting, plausible)
+
+
+def _epoch_seconds(value: Any, plausible: tuple[int, int]) -> int | None:
+    if type(value) in {int, float} and plausible[0] <= value <= plausible[1]:
+        return int(value)
+    return None
+
+
+def _json_array(values: _Values) -> pa.Array:
+    """JSON text of each value; null for None."""
+    try:
+        texts = [None if value is None else orjson.dumps(value) for value in values]
+    except TypeError:  # half a surrogate pair, or an integer above 64 bits
+        texts = [None if value is None else _portable_json(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _portable_json(value: Any) -> bytes:
+    """JSON that every reader takes: no NaN, no half of a surrogate pair."""
+    text = json.dumps(_without_nan(value), ensure_ascii=False)
+    return text.encode("utf-8", "replace")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value
+
+
+def _neutral(name: str, brand_prefix: str) -> str:
+    return f"analytics_{name.removeprefix(brand_prefix)}" if name.startswith(brand_prefix) else name
+
+
+def _remove(value: Any, path: Sequence[str]) -> None:
+    """Delete what stands at `path` inside nested objects, if anything does."""
+    name, *rest = path
+    if not isinstance(value, dict):
+        return
+    if not rest:
+        value.pop(name, None)
+    elif name == "*":
+        for inner in value.values():
+            _remove(inner, rest)
+    elif name in value:
+        _remove(value[name], rest)
+
+
+def _dig(value: Any, path: Path) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

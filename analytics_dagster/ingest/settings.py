@@ -1,0 +1,290 @@
+"""Settings: names, defaults and meanings, and how they are read from dlt's configuration.
+
+They stand under `[sources.analytics]` in `.dlt/config.toml` (the two keys in `.dlt/secrets.toml`), or in environment
+variables such as `SOURCES__ANALYTICS__BASE_URL`. What a setting does is up to the module that uses it.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import dlt
+from dlt.common.runtime.run_context import active, switch_context
+
+from analytics_dagster.catalog import RESOURCES
+from analytics_dagster.ingest.errors import SettingsError
+
+SECTION = "sources.analytics"
+SANDBOX = "sandbox"
+"""The `base_url` that stands for the embedded sandbox."""
+
+_START_DATE = date(2026, 11, 1)
+_RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
+_ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
+_KEYS = ("api_key", "account_api_key")
+
+
+def _setting(parse: Callable[[Any], Any], default: Any, doc: str) -> Any:
+    by_resource = isinstance(default, dict)
+    metadata = {"parse": parse, "doc": doc, "by_resource": by_resource}
+    return field(default_factory=dict, metadata=metadata) if by_resource else field(default=default, metadata=metadata)
+
+
+# -- parsing: each takes what dlt found (text from the environment, typed from TOML), or raises ValueError ---
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is text")
+    return value.strip()
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in {"true", "false"}:
+        return str(value).lower() == "true"
+    raise ValueError("is true or false")
+
+
+def _number(least: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not least <= number < float("inf"):
+            raise ValueError(f"is a number, at least {least:g}")
+        return number
+
+    return parse
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)) or int(value) < least:
+            raise ValueError(f"is a whole number, at least {least}")
+        return int(value)
+
+    return parse
+
+
+def _day(value: Any) -> date:
+    try:
+        day = value if type(value) is date else date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("is a date such as 2026-01-31") from None
+    if day >= datetime.now(UTC).date() + timedelta(days=1):
+        raise ValueError("is a date that is not in the future")
+    return day
+
+
+def _url(value: Any) -> str:
+    url = _text(value).rstrip("/")
+    if url == SANDBOX:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f'is "{SANDBOX}" or a URL such as https://api.example.com')
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("is a URL without credentials, query or fragment: keys belong in api_key")
+    return url
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"is one of {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _names(value: Any) -> frozenset[str]:
+    names = [name.strip() for name in value.strip("[] ").split(",")] if isinstance(value, str) else list(value)
+    names = [str(name).strip("\"' ") for name in names if name]
+    if unknown := sorted(set(names) - set(_RESOURCE_NAMES)):
+        raise ValueError(f"is a list of resources, and {', '.join(unknown)} is none")
+    return frozenset(names)
+
+
+def _memory(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"\d+(\.\d+)?\s?([KMGT]i?B)|", text):
+        raise ValueError("is a size such as 512MB, or empty for no limit")
+    return text
+
+
+def _word(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*|", text):
+        raise ValueError("is one word")
+    return text
+
+
+def _api_path(value: Any) -> str:
+    path = _text(value)
+    if not path.startswith("/") or "?" in path:
+        raise ValueError("is a path that starts with a slash, such as /v1/items")
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be configured. Every default works with the sandbox."""
+
+    base_url: str = _setting(_url, SANDBOX, 'URL of the service, or "sandbox" for the embedded stand-in.')
+    api_key: str = _setting(
+        _text, "", "The project's key. Also read from a plain `api_key`. It belongs into `secrets.toml`."
+    )
+    account_api_key: str = _setting(
+        _text, "", "The account's key, for projects, teams and users; without it `api_key` serves for all."
+    )
+    api_key_header: str = _setting(_text, "api_key", "Name of the header that holds the key.")
+    start_date: date = _setting(_day, _START_DATE, "First day of the partitions, UTC.")
+    partition: Literal["daily", "hourly"] = _setting(
+        _choice("daily", "hourly"), "daily", "Length of a partition: `daily` or `hourly`."
+    )
+    paths: Mapping[str, str] = _setting(
+        _api_path, {}, 'Paths that differ from the catalog\'s, by resource: `paths.occurrences = "/api/1/instances"`.'
+    )
+    page_size: Mapping[str, int] = _setting(
+        _whole(1), {}, "Rows a page (sent as `limit`), by resource: `page_size.occurrences = 1000`."
+    )
+    disabled: frozenset[str] = _setting(_names, frozenset(), "Resources to leave out.")
+    read_ahead: int = _setting(_whole(1), 8, "Pages in flight at a time; 1 reads them one by one.")
+    request_timeout: float = _setting(_number(0.1), 60.0, "Seconds to wait for a reply.")
+    max_rate_wait: float = _setting(
+        _number(0), 600.0, "Seconds to wait at most for the rate limit's window to end, before a resource fails."
+    )
+    lock_timeout: float = _setting(_number(0), 600.0, "Seconds to wait for another process to let go of the warehouse.")
+    memory_limit: str = _setting(_memory, "256MB", "DuckDB's memory limit; empty for DuckDB's own default.")
+    brand: str = _setting(_word, "", "Prefix of fields to replace: `<brand>_id` lands as `analytics_id`.")
+    keep_personal_data: bool = _setting(_flag, False, "Whether e-mail addresses, IP addresses and the like are stored.")
+    metrics_active_days: int = _setting(
+        _whole(1), 30, "Items whose last occurrence, activation or resolution is younger are asked for metrics."
+    )
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether the embedded sandbox stands in for the service."""
+        return self.base_url == SANDBOX
+
+    @property
+    def source_address(self) -> str:
+        """What rows and coverage name as their origin."""
+        return self.base_url
+
+    def __repr__(self) -> str:
+        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _KEYS)
+        return f"Settings({', '.join(shown)})"
+
+
+def load_settings(*, need_key: bool = True) -> Settings:
+    """Read the settings from the environment, `.dlt/secrets.toml` and `.dlt/config.toml`.
+
+    Args:
+        need_key: Whether a real service without a key is an error.
+
+    Raises:
+        SettingsError: One is unknown or impossible, or a key and the sandbox are set together.
+    """
+    use_project_root()
+    _refuse_unknown()
+    settings = Settings(**dict(_configured()))
+    if settings.sandbox and (settings.api_key or settings.account_api_key):
+        raise SettingsError(
+            f"A key is set while base_url is the sandbox, whose rows are made up. Set {SECTION}.base_url "
+            "to your service's URL, or remove api_key."
+        )
+    if need_key and not settings.sandbox and not settings.api_key:
+        raise SettingsError(
+            f"No api_key is set for {settings.base_url}. Put it into .dlt/secrets.toml under [{SECTION}], or into "
+            f"{_ENVIRONMENT_PREFIX}API_KEY."
+        )
+    return settings
+
+
+def project_root() -> Path:
+    """Return the folder whose `.dlt` holds the configuration: the working directory, or the project's own."""
+    here = Path.cwd()
+    above_package = Path(__file__).resolve().parents[2]
+    return here if (here / ".dlt").is_dir() or not (above_package / ".dlt").is_dir() else above_package
+
+
+def use_project_root() -> None:
+    """Let dlt find the configuration from wherever the process was started."""
+    root = project_root()
+    if "DLT_PROJECT_DIR" not in os.environ and Path(active().run_dir).resolve() != root:
+        switch_context(str(root))
+
+
+def _configured() -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of each setting that is configured."""
+    for item in fields(Settings):
+        name, parse = item.name, item.metadata["parse"]
+        if item.metadata["by_resource"]:
+            values = {resource: _lookup(f"{name}.{resource}") for resource in _RESOURCE_NAMES}
+            yield (
+                name,
+                {
+                    resource: _parsed(f"{name}.{resource}", parse, value)
+                    for resource, value in values.items()
+                    if value is not None
+                },
+            )
+            continue
+        value = _lookup(name)
+        if value is None and name == "api_key":
+            value = dlt.secrets.get("api_key")
+        if value is not None:
+            yield name, _parsed(name, parse, value)
+
+
+def _lookup(name: str) -> Any:
+    source = dlt.secrets if name in _KEYS else dlt.config
+    return source.get(f"{SECTION}.{name}")
+
+
+def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        shown = "" if name in _KEYS or name == "base_url" else f", not {value!r}"
+        raise SettingsError(f"The setting {SECTION}.{name} {error}{shown}.") from None
+
+
+def _refuse_unknown() -> None:
+    known = {item.name for item in fields(Settings)}
+    mappings = {item.name for item in fields(Settings) if item.metadata["by_resource"]}
+    for path in _names_in_use():
+        name, _, resource = path.partition(".")
+        if name not in known:
+            raise SettingsError(f"There is no setting {SECTION}.{path}.{_suggestion(name, known)}")
+        if name in mappings and resource not in _RESOURCE_NAMES:
+            raise SettingsError(
+                f"The setting {SECTION}.{path} names no resource.{_suggestion(resource, set(_RESOURCE_NAMES))}"
+            )
+
+
+def _names_in_use() -> Iterator[str]:
+    for variable in os.environ:
+        if variable.startswith(_ENVIRONMENT_PREFIX):
+            yield variable.removeprefix(_ENVIRONMENT_PREFIX).lower().replace("__", ".")
+    for provider in dlt.config.config_providers:
+        if provider.name == "Environment Variables":
+            continue
+        section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
+        for name, value in (section or {}).items():
+            yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."

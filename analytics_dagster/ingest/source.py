@@ -1,0 +1,199 @@
+"""A dlt REST API source for one resource of the catalog.
+
+The catalog's facts become dlt's configuration here, and here only. Nothing is opened, asked or read from
+configuration until dlt extracts the source.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dlt
+from dlt.common import jsonpath
+from dlt.common.schema.typing import TColumnSchema, TDeleteInsertStrategyDict
+from dlt.extract.items_transform import ItemTransform
+from dlt.extract.source import DltSource
+from dlt.sources.rest_api import rest_api_source
+from dlt.sources.rest_api.typing import Endpoint, RESTAPIConfig
+
+from analytics_dagster.catalog import Column, Resource, table_columns
+from analytics_dagster.ingest.connection import connect
+from analytics_dagster.ingest.rows import REJECTED_COLUMNS, TypedRows, plausible_seconds
+from analytics_dagster.ingest.settings import Settings
+from analytics_dagster.ingest.transport import BodyBatchPaginator, PagesSession, WalkPaginator
+from analytics_dagster.ingest.walk import Bounds, ListReading, walk
+from analytics_dagster.ingest.windows import Window
+
+REJECTED_ROWS = "rejected_rows"
+"""Table of the rows that do not fit."""
+
+ROWS_PER_TABLE = 10_000
+"""Rows gathered before they are handed to dlt: they bound the memory of a load, whatever its size."""
+
+_MERGE: TDeleteInsertStrategyDict = {"disposition": "merge", "strategy": "delete-insert"}
+
+
+def build_source(
+    resource: Resource,
+    settings: Settings | None = None,
+    *,
+    window: Window | None = None,
+    lookup_values: Sequence[int] = (),
+    known_rejects: Mapping[str, datetime] | None = None,
+    now: datetime | None = None,
+) -> DltSource:
+    """Return a dlt source that reads one resource.
+
+    The source extracts typed Arrow tables and merges them by the primary key. Counts of what it read are in
+    the pipeline's trace afterwards, as custom metrics of the resource: see `report.py`.
+
+    Args:
+        resource: What to read.
+        settings: How to reach the service. The default serves to look at the source, or to read the sandbox.
+        window: Rows wanted, by cursor, lookback included; None for all.
+        lookup_values: What the request's body asks for, where the resource has a `lookup`.
+        known_rejects: When a rejected row was first seen, by its hash.
+        now: The moment the load begins.
+    """
+    settings = settings or Settings()
+    now = now or datetime.now(UTC)
+    session = PagesSession(lambda: connect(resource, settings), resource=resource.name, rows_at=resource.rows_at)
+    source = rest_api_source(
+        _configuration(resource, settings, session, window, lookup_values, now), name=f"analytics_{resource.name}"
+    )
+    typed = TypedRows(
+        resource,
+        window=window,
+        now=now,
+        keep_personal_data=settings.keep_personal_data,
+        brand=settings.brand,
+        known_rejects=known_rejects,
+    )
+    source.resources[resource.name].add_step(_ToTables(typed, session))
+    return source
+
+
+def column_hints(columns: Sequence[Column]) -> dict[str, TColumnSchema]:
+    """Return dlt's hints for columns, in order."""
+    hints: dict[str, TColumnSchema] = {
+        column.name: {
+            "name": column.name,
+            "data_type": column.type.value,
+            "nullable": column.stored_nullable,
+            "description": column.description,
+        }
+        for column in columns
+    }
+    if "read_seq" in hints:
+        hints["read_seq"]["dedup_sort"] = "desc"
+    return hints
+
+
+def _configuration(
+    resource: Resource,
+    settings: Settings,
+    session: PagesSession,
+    window: Window | None,
+    lookup_values: Sequence[int],
+    now: datetime,
+) -> RESTAPIConfig:
+    endpoint: Endpoint = {
+        "path": settings.paths.get(resource.name, resource.path),
+        "method": resource.method,
+        "data_selector": jsonpath.compile_path(".".join(resource.rows_at)),
+    }
+    if resource.lookup:
+        endpoint["paginator"] = BodyBatchPaginator(
+            [
+                {resource.lookup.body_field: list(lookup_values[first : first + resource.lookup.batch_size])}
+                for first in range(0, len(lookup_values), resource.lookup.batch_size)
+            ]
+        )
+    elif resource.paged:
+        page_size = settings.page_size.get(resource.name, resource.page_size)
+        endpoint["params"] = {"limit": page_size} if page_size else {}
+        endpoint["paginator"] = WalkPaginator(
+            lambda: walk(
+                _reading(resource, now), _bounds(window, now), read_ahead=settings.read_ahead, name=resource.name
+            )
+        )
+    else:
+        endpoint["paginator"] = "single_page"
+    return {
+        "client": {"base_url": settings.base_url, "session": session},
+        "resources": [
+            {
+                "name": resource.name,
+                "primary_key": list(resource.primary_key),
+                "merge_key": list(resource.replace_by),
+                "write_disposition": _MERGE,
+                "file_format": "parquet",
+                "columns": column_hints(table_columns(resource)),
+                "endpoint": endpoint,
+            }
+        ],
+    }
+
+
+def _reading(resource: Resource, now: datetime) -> ListReading:
+    """How a walk reads a raw row of the resource."""
+    field = resource.ordered_by
+    earliest, latest = plausible_seconds(now)
+
+    def time(row: Any) -> int | None:
+        value = row.get(field) if isinstance(row, dict) else None
+        return value if type(value) is int and earliest <= value <= latest else None
+
+    def key(row: Any) -> object:
+        value = row.get("id") if isinstance(row, dict) else None
+        return value if isinstance(value, int | str) else None
+
+    return ListReading(key=key, time=time, ordered=field is not None)
+
+
+def _bounds(window: Window | None, now: datetime) -> Bounds:
+    """The window as a walk needs it: an end that is yet to come is none."""
+    if window is None:
+        return Bounds()
+    return Bounds(
+        start=int(window.start.timestamp()) if window.start else None,
+        end=int(window.end.timestamp()) if window.end < now else None,
+    )
+
+
+class _ToTables(ItemTransform[Any, dict[str, Any]]):
+    """The step of dlt's pipe that turns batches of raw pages into typed tables, and counts."""
+
+    def __init__(self, rows: TypedRows, session: PagesSession) -> None:
+        super().__init__(self._tables)
+        self._rows = rows
+        self._session = session
+
+    def __call__(self, item: Any, meta: Any = None) -> Iterator[Any]:
+        """Gather the pages of a batch; hand on a table when there are rows enough, or no more to come."""
+        return self._tables(item)
+
+    def _tables(self, item: Any) -> Iterator[Any]:
+        for page in item.response.wanted_pages:
+            self._rows.add(page)
+        last = not item.paginator.has_next_page
+        if self._rows.pending < ROWS_PER_TABLE and not last:
+            return
+        table, rejected = self._rows.take()
+        if last:
+            self._session.close()
+            self.custom_metrics.update(self._rows.counts.as_dict(), **self._session.traffic.as_dict())
+        if rejected is not None:
+            yield dlt.mark.with_hints(rejected, _rejected_hints(), create_table_variant=True)
+        # An empty table makes dlt create the table in the warehouse.
+        yield table
+
+
+def _rejected_hints() -> Any:
+    return dlt.mark.make_hints(
+        table_name=REJECTED_ROWS,
+        primary_key="row_hash",
+        write_disposition=_MERGE,
+        columns=column_hints(REJECTED_COLUMNS),
+        file_format="parquet",
+    )

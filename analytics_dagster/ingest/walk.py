@@ -1,0 +1,278 @@
+"""Which pages of a list to ask for, in what order, and when to stop. Pure: no HTTP, no dlt, no clock.
+
+A walk is a generator that yields the numbers of the pages it wants next and is sent those pages back. All
+pages of one request may be fetched at the same time; a request is made only after the one before it was
+answered. Lists are newest first, numbered from 1, and alive: rows arrive at the head and push the others
+towards the end while they are read.
+
+*What can be lost.* Of two neighbouring pages the deeper one may be served first; a row that arrives in between
+moves the last row of the upper page into the deeper one, which has been served already: nobody sees that
+row. Pages asked for one after the other only see rows twice, never miss one. So pages that were fetched
+together count only with proof: page 1 is read along with every request, and if it is the same before and
+after, nothing arrived. Where it changed, the pages are fetched once more. A page fetched again was served
+after its upper neighbour; if it shares a row with its first version, the two together leave no gap. If it
+does not (the list grew by more than a page), the pages are read one by one.
+
+A row that vanishes from the list moves the others up and can hide one from any reader of numbered pages. That
+is not noticed here; the nightly refresh reads the recent windows again.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
+
+DISORDER_SECONDS = 60
+"""How far rows of a list may be out of their order; the service promises a few seconds."""
+
+
+class Page(Protocol):
+    """A page as the walk needs it: its number and its rows, parsed."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+
+    @property
+    def rows(self) -> Sequence[Any]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """Pages to fetch together.
+
+    Attributes:
+        wanted: Numbers of the pages whose rows are wanted.
+        proof: Whether to fetch page 1 as well, first, to see if the list grew. Its rows are not wanted.
+    """
+
+    wanted: tuple[int, ...]
+    proof: bool = False
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of all pages to fetch."""
+        return (1, *self.wanted) if self.proof else self.wanted
+
+
+Walk = Generator[PageRequest, Sequence[Page], None]
+"""Yields requests, is sent their pages in the order of `PageRequest.numbers`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListReading:
+    """How to read a row of a list.
+
+    Attributes:
+        key: A row's identity; None for something that is no row.
+        time: The time the list is ordered by, in epoch seconds; None if the row has no plausible one, which
+            then steers nothing.
+        ordered: Whether the list is ordered by that time at all. An unordered one is read page by page.
+    """
+
+    key: Callable[[Any], Hashable]
+    time: Callable[[Any], int | None]
+    ordered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The part of the list that is wanted, in epoch seconds of its order: `[start, end)`; None is no bound."""
+
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the walk remembers of a page."""
+
+    number: int
+    keys: tuple[Hashable, ...]
+    times: tuple[int | None, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.keys
+
+    @property
+    def newest(self) -> int | None:
+        return max((time for time in self.times if time is not None), default=None)
+
+    @property
+    def oldest(self) -> int | None:
+        return min((time for time in self.times if time is not None), default=None)
+
+    def newest_besides(self, known: frozenset[Hashable]) -> int | None:
+        """Newest time among the rows that are not in `known`."""
+        pairs = zip(self.keys, self.times, strict=True)
+        return max((time for key, time in pairs if time is not None and key not in known), default=None)
+
+    def wholly_newer(self, end: int) -> bool:
+        return self.oldest is not None and self.oldest >= end + DISORDER_SECONDS
+
+    def wholly_older(self, start: int) -> bool:
+        return self.newest is not None and self.newest < start - DISORDER_SECONDS
+
+
+class _OutOfOrderError(Exception):
+    """A page is newer than the one before it: neither seeking nor stopping can be trusted."""
+
+
+def walk(reading: ListReading, bounds: Bounds, *, read_ahead: int, name: str) -> Walk:
+    """Walk the pages that hold the rows within `bounds`, and as few others as possible.
+
+    Args:
+        reading: How to read a row.
+        bounds: What is wanted.
+        read_ahead: Pages to ask for at a time, the proof of continuity included.
+        name: The list's name, for warnings.
+
+    Yields:
+        Requests of at most `read_ahead` pages.
+    """
+    try:
+        yield from _Walker(reading, read_ahead=read_ahead if reading.ordered else 1).run(bounds)
+    except _OutOfOrderError as disorder:
+        logger.warning("%s: %s. Reading the whole list instead of the window's pages.", name, disorder)
+        yield from _Walker(replace(reading, ordered=False), read_ahead=1).run(Bounds())
+
+
+class _Walker:
+    """The state of one walk."""
+
+    def __init__(self, reading: ListReading, *, read_ahead: int) -> None:
+        self._reading = reading
+        self._most = max(1, read_ahead - 1)
+        """Pages of a request beside page 1, the proof."""
+        self._head: _Seen | None = None
+        """Page 1, as it was last read."""
+
+    def run(self, bounds: Bounds) -> Walk:
+        if not self._reading.ordered:
+            yield from self._read(None, None)
+            return
+        last = None if bounds.end is None else (yield from self._seek(bounds.end))
+        if last is None or bounds.start is None or not last.wholly_older(bounds.start):
+            yield from self._read(bounds.start, last)
+
+    # -- asking -------------------------------------------------------------------------------------------
+
+    def _ask(self, *wanted: int, proof: bool = False) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
+        """Fetch pages and return the wanted ones."""
+        pages = yield PageRequest(wanted, proof)
+        seen = [self._remember(page) for page in pages]
+        if seen[0].number == 1:
+            self._head = seen[0]
+        return seen[1:] if proof else seen
+
+    def _remember(self, page: Page) -> _Seen:
+        keys = tuple(self._reading.key(row) for row in page.rows)
+        times = tuple(self._reading.time(row) for row in page.rows)
+        return _Seen(page.number, keys, times)
+
+    # -- seeking ------------------------------------------------------------------------------------------
+
+    def _seek(self, end: int) -> Generator[PageRequest, Sequence[Page], _Seen | None]:
+        """Find the last page that is wholly newer than `end`, by galloping and bisecting.
+
+        Returns page 1 itself where not even that is wholly newer, None where the list is empty. Rows that
+        arrive meanwhile move the wanted ones deeper, never onto a page before. The page below the one
+        returned may have been read on the way, but before it: it is to be read again.
+        """
+        upper: _Seen | None = None
+        number = 1
+        while True:
+            (lower,) = yield from self._ask(number)
+            self._verify_order(upper, lower)
+            if not lower.wholly_newer(end):
+                break
+            upper, number = lower, number * 2
+        if upper is None:
+            return None if lower.empty else lower
+        while lower.number - upper.number > 1:
+            (middle,) = yield from self._ask((upper.number + lower.number) // 2)
+            self._verify_order(upper, middle)
+            if middle.wholly_newer(end):
+                upper = middle
+            else:
+                lower = middle
+        return upper
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def _read(self, start: int | None, last: _Seen | None) -> Walk:
+        """Read pages in order from the one after `last` to the first that is wholly older than `start`."""
+        size = 1
+        holes: set[int] = set()
+        unproven: list[_Seen] = []
+        head_before: _Seen | None = None
+        ended = False
+        while not ended:
+            first = last.number + 1 if last else 1
+            head_at_request = self._head
+            pages = yield from self._ask(*range(first, first + size), proof=size > 1 or bool(unproven))
+            if unproven and self._grew_since(head_before):
+                yield from self._repair(unproven)
+            unproven, head_before = (pages, head_at_request) if size > 1 else ([], None)
+            for page in pages:
+                if page.empty:
+                    ended = yield from self._ends_at(page, pages)
+                    if not ended and page.number not in holes:
+                        holes.add(page.number)
+                        break  # it is asked for again, and what follows after it
+                self._verify_order(last, page)
+                ended = ended or (start is not None and page.wholly_older(start))
+                ended = ended or (yield from self._repeats_head(last, page))
+                if ended:
+                    break
+                last = page
+            size = min(size * 2, self._most)
+        if unproven:
+            yield from self._ask(proof=True)
+            if self._grew_since(head_before):
+                yield from self._repair(unproven)
+
+    def _ends_at(self, empty: _Seen, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
+        following = next((page for page in pages if page.number == empty.number + 1), None)
+        if following is None:
+            (following,) = yield from self._ask(empty.number + 1)
+        return following.empty
+
+    def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Whether the service ignores the page number and would send the first page for ever.
+
+        A page without a new row is no proof: that many rows may have arrived since the page before it.
+        """
+        if page.empty or last is None or not set(page.keys) <= set(last.keys):
+            return False
+        yield from self._ask(proof=True)
+        return self._head is not None and set(page.keys) <= set(self._head.keys)
+
+    def _verify_order(self, upper: _Seen | None, page: _Seen) -> None:
+        if not self._reading.ordered or upper is None or upper.oldest is None:
+            return
+        newest = page.newest_besides(frozenset(upper.keys))
+        if newest is not None and newest > upper.oldest + DISORDER_SECONDS:
+            raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}")
+
+    # -- proving ------------------------------------------------------------------------------------------
+
+    def _grew_since(self, before: _Seen | None) -> bool:
+        head = self._head
+        return before is None or head is None or (before.keys, before.times) != (head.keys, head.times)
+
+    def _repair(self, pages: Sequence[_Seen]) -> Walk:
+        """Fetch pages again that were fetched together while the list grew, until they leave no gap."""
+        again = yield from self._ask(*(page.number for page in pages[1:]))
+        if all(set(first.keys) & set(second.keys) for first, second in zip(pages[1:], again, strict=True)):
+            return
+        deepest = {key for page in pages[-1:] for key in page.keys}
+        number = pages[0].number
+        while True:
+            (page,) = yield from self._ask(number)
+            if page.empty or deepest & set(page.keys):
+                return
+            number += 1

@@ -1,0 +1,324 @@
+"""The warehouse: where it is, who may write it, and what the loader keeps in it beside the ten tables.
+
+Statements here are plain SQL that every destination of dlt takes. How rows get there is dlt's business.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import dlt
+from dlt.common.destination import Destination
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
+from filelock import FileLock, Timeout
+
+from analytics_dagster.catalog import Column, ColumnType, Resource
+from analytics_dagster.ingest.errors import SettingsError, WarehouseError
+from analytics_dagster.ingest.rows import REJECTED_COLUMNS, arrow_schema
+from analytics_dagster.ingest.settings import SANDBOX, Settings, project_root, use_project_root
+from analytics_dagster.ingest.source import REJECTED_ROWS, column_hints
+from analytics_dagster.ingest.windows import Window
+
+logger = logging.getLogger(__name__)
+
+DATASET = "analytics"
+"""Schema of the tables, and first part of the assets' keys."""
+
+LOAD_WINDOWS = "load_windows"
+"""Table of what was loaded: one row a load and resource."""
+
+LOAD_WINDOWS_COLUMNS = (
+    Column(name="resource", type=ColumnType.TEXT, description="Resource that was loaded."),
+    Column(name="source", type=ColumnType.TEXT, description="base_url it was loaded from."),
+    Column(
+        name="window_start",
+        type=ColumnType.TIMESTAMP,
+        nullable=True,
+        description="Start of the window, without lookback; null for the beginning of the list.",
+    ),
+    Column(name="window_end", type=ColumnType.TIMESTAMP, description="End of the window, never in the future."),
+    Column(name="rows_loaded", type=ColumnType.BIGINT, description="Rows that the load read in the window."),
+    Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="When the rows were in the table."),
+)
+
+SqlClient = SqlClientBase[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warehouse:
+    """Where the tables are.
+
+    Attributes:
+        name: dlt's name of the destination: `warehouse`, or `sandbox` for the sandbox's rows.
+        kind: dlt's type of the destination.
+        file: The DuckDB file; None for other destinations.
+    """
+
+    name: str
+    kind: str
+    file: Path | None
+
+
+def warehouse(settings: Settings) -> Warehouse:
+    """Return where rows of the configured service belong: the sandbox's never share a place with real ones.
+
+    Raises:
+        SettingsError: The destination is configured in a way that cannot be.
+    """
+    use_project_root()
+    name = SANDBOX if settings.sandbox else "warehouse"
+    configured: Any = None if settings.sandbox else dlt.config.get(f"destination.{name}.destination_type")
+    kind = configured or "duckdb"
+    if kind != "duckdb":
+        return Warehouse(name=name, kind=kind, file=None)
+    configured = dlt.secrets.get(f"destination.{name}.credentials")
+    configured = configured or f"{name}.duckdb"
+    if not isinstance(configured, str):
+        raise SettingsError(f"The setting destination.{name}.credentials is the path of a DuckDB file.")
+    file = (project_root() / configured.removeprefix("duckdb:///")).resolve()
+    if file.stem == DATASET:
+        raise SettingsError(
+            f"The DuckDB file {file.name} has the name of the schema in it, which DuckDB cannot tell apart. Set "
+            f"destination.{name}.credentials to a file of another name."
+        )
+    return Warehouse(name=name, kind=kind, file=file)
+
+
+def build_pipeline(
+    resource: Resource | None = None,
+    settings: Settings | None = None,
+    *,
+    pipelines_dir: str | None = None,
+) -> dlt.Pipeline:
+    """Return a dlt pipeline into the warehouse. It opens nothing yet.
+
+    Args:
+        resource: Whose pipeline; one each, so that none can hold back another. None for the loader's own tables.
+        settings: Which warehouse, and DuckDB's memory limit.
+        pipelines_dir: Where dlt keeps its working files; its own default otherwise.
+    """
+    settings = settings or Settings()
+    pipeline = dlt.pipeline(
+        pipeline_name=f"{DATASET}_{resource.name if resource else 'loads'}",
+        destination=_destination(settings),
+        dataset_name=DATASET,
+        pipelines_dir=cast("str", pipelines_dir),  # None is its default, and how it is typed
+    )
+    # The windows that were loaded are all the state there is: dlt need not keep any of its own.
+    pipeline.config.restore_from_destination = False
+    return pipeline
+
+
+def _destination(settings: Settings) -> Destination[Any, Any]:
+    place = warehouse(settings)
+    if place.file is None:
+        return dlt.destination(place.name, destination_type=place.kind)
+    from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415 - slow to import
+
+    limits = {"memory_limit": settings.memory_limit} if settings.memory_limit else {}
+    return dlt.destinations.duckdb(
+        DuckDbCredentials(str(place.file), global_config=limits), destination_name=place.name
+    )
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[Warehouse]:
+    """Be the warehouse's only writer, across processes; wait for another one to finish.
+
+    Raises:
+        WarehouseError: Another process did not finish within `lock_timeout`, or the place cannot be written.
+    """
+    place = warehouse(settings)
+    if place.file is None:
+        # Other destinations take several writers; within one Dagster instance the pool keeps them in turn.
+        yield place
+        return
+    lock = FileLock(place.file.with_suffix(".lock"))
+    try:
+        place.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s is being written by another process; waiting for it to finish", place.file)
+            lock.acquire(timeout=settings.lock_timeout)
+    except Timeout:
+        raise WarehouseError(
+            f"{place.file} is still being written by another process after {settings.lock_timeout:.0f} s. Wait "
+            "for that load to finish, or raise lock_timeout."
+        ) from None
+    except OSError as error:
+        raise WarehouseError(
+            f"{place.file.parent} cannot be written ({error.strerror}). Make it writable, or set "
+            f"destination.{place.name}.credentials to a file elsewhere."
+        ) from None
+    try:
+        _check_writable(place.file, place.name)
+        yield place
+    finally:
+        lock.release()
+
+
+def _check_writable(file: Path, name: str) -> None:
+    """Open the DuckDB file as dlt will, to say in a sentence why that fails."""
+    import duckdb  # noqa: PLC0415 - only where DuckDB is the destination
+
+    try:
+        duckdb.connect(str(file)).close()
+    except duckdb.Error as error:
+        raise WarehouseError(
+            f"The warehouse {file} cannot be opened for writing: {str(error).splitlines()[0]} Close the session that "
+            f"holds it or open it read-only, make the file writable, or set destination.{name}.credentials."
+        ) from None
+
+
+class Ledger:
+    """What the loader keeps in the warehouse: the windows that were loaded, and the rows that were rejected.
+
+    Args:
+        settings: Which warehouse, and the address of the service.
+        pipelines_dir: Where dlt keeps its working files.
+    """
+
+    def __init__(self, settings: Settings, *, pipelines_dir: str | None = None) -> None:
+        self._source = settings.source_address
+        self._pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
+
+    @contextmanager
+    def sql(self) -> Iterator[SqlClient]:
+        """Open the warehouse for SQL."""
+        with self._pipeline.sql_client() as client:
+            yield client
+
+    def prepare(self) -> None:
+        """Create the tables, if they are not there, and refuse a warehouse of another kind of service.
+
+        Raises:
+            WarehouseError: It holds rows of a real service while the sandbox is configured, or the reverse.
+        """
+        try:
+            sources = {row[0] for row in self._select(f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}}")}
+        except DatabaseUndefinedRelation:
+            self._pipeline.run(_empty_tables())
+            return
+        if sources and (self._source == SANDBOX) != (SANDBOX in sources):
+            raise WarehouseError(
+                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {self._source} do not belong "
+                "beside them. Set base_url or the destination's credentials."
+            )
+
+    def windows(self, resource: Resource) -> list[Window]:
+        """Return the windows of a resource that were loaded from the configured service."""
+        rows = self._select(
+            f"SELECT window_start, window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s",
+            resource.name,
+            self._source,
+        )
+        return [Window(start=start and _utc(start), end=_utc(end)) for start, end in rows]
+
+    def record(self, resource: Resource, window: Window, rows: int) -> None:
+        """Record that a window of a resource was loaded. Its rows are in the table by now."""
+        names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
+        values = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
+        now = datetime.now(UTC)
+        with self.sql() as client:
+            table = client.make_qualified_table_name(LOAD_WINDOWS)
+            client.execute_sql(
+                f"INSERT INTO {table} ({names}) VALUES ({values})",
+                resource.name,
+                self._source,
+                window.start,
+                window.end,
+                rows,
+                now,
+            )
+
+    def known_rejects(self, resource: Resource) -> dict[str, datetime]:
+        """Return when each rejected row of a resource was first seen, by its hash."""
+        rows = self._select(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
+        return {row_hash: _utc(seen) for row_hash, seen in rows}
+
+    def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
+        """Return the values that a resource's requests ask for; none before the table they come from exists."""
+        assert resource.lookup
+        lookup = resource.lookup
+        active = " OR ".join(f"{column} >= %s" for column in lookup.active_by)
+        try:
+            rows = self._select(
+                f"SELECT DISTINCT {lookup.column} FROM {{{lookup.resource}}} WHERE {active} ORDER BY 1",
+                *[active_since] * len(lookup.active_by),
+            )
+        except DatabaseUndefinedRelation:
+            return []
+        return [row[0] for row in rows]
+
+    def row_count(self, resource: Resource) -> int:
+        """Return how many rows the table of a resource has; 0 before it exists."""
+        try:
+            return int(self._select(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
+        except DatabaseUndefinedRelation:
+            return 0
+
+    def mark_removed(self, resource: Resource, *, read_from: datetime) -> int:
+        """Mark the rows that a complete listing, read since `read_from`, lacked; return how many.
+
+        Only rows within the accounts or projects that the listing speaks of count.
+        """
+        table = "{" + resource.name + "}"
+        spoken_of = "".join(
+            f" AND {column} IN (SELECT {column} FROM {table} WHERE read_at >= %s)" for column in resource.listed_within
+        )
+        gone = f"removed_at IS NULL AND read_at < %s{spoken_of}"
+        times = [read_from] * (1 + len(resource.listed_within))
+        count = int(self._select(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
+        if count:
+            with self.sql() as client:
+                name = client.make_qualified_table_name(resource.name)
+                statement = f"UPDATE {table} SET removed_at = %s WHERE {gone}".replace(table, name)
+                client.execute_sql(statement, read_from, *times)
+        return count
+
+    def qualified_name(self, table: str) -> str:
+        """Return `database.schema.table` as SQL names it."""
+        with self.sql() as client:
+            return client.make_qualified_table_name(table, quote=False)
+
+    def _select(self, statement: str, *parameters: Any) -> Sequence[Any]:
+        """Run a query; `{table}` in it stands for that table's qualified name."""
+        with self.sql() as client:
+            names = _Names(client.make_qualified_table_name)
+            rows = client.execute_sql(statement.format_map(names), *parameters)
+            return rows or []
+
+
+class _Names(dict[str, str]):
+    """Qualified names of tables, for `str.format_map`."""
+
+    def __init__(self, qualify: Callable[[str], str]) -> None:
+        super().__init__()
+        self._qualify = qualify
+
+    def __missing__(self, table: str) -> str:
+        return self._qualify(table)
+
+
+def _empty_tables() -> list[Any]:
+    """The loader's own tables, without a row, as dlt resources."""
+    return [
+        dlt.resource(
+            [arrow_schema(columns).empty_table()],
+            name=name,
+            columns=column_hints(columns),
+            write_disposition="append",
+            file_format="parquet",
+        )
+        for name, columns in ((LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS), (REJECTED_ROWS, REJECTED_COLUMNS))
+    ]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
