@@ -1,0 +1,79 @@
+"""The ten assets: three definitions, derived from the catalog's rows, one op each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource, dlt_assets
+from dlt.extract.source import DltSource
+from pydantic import Field
+
+from analytics_dagster.catalog import GROUPS, Group, Resource
+from analytics_dagster.defs.configured import definition_settings, enabled
+from analytics_dagster.defs.loading import load_selected
+from analytics_dagster.defs.partitions import PARTITIONS, window_of
+from analytics_dagster.defs.translator import CatalogTranslator
+from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.warehouse import build_pipeline
+
+POOL = "warehouse"
+"""Pool of everything that opens the warehouse: one writer at a time."""
+
+Results = Iterator[dg.MaterializeResult[None]]
+
+
+class SyncConfig(dg.Config):
+    """How an incremental run reads its partitions. By default their whole span; without any, every row."""
+
+    resume: bool = Field(
+        default=False, description="Start each resource where its coverage within the partitions ends."
+    )
+    full_refresh: bool = Field(default=False, description="Read every row to the oldest, whatever the partitions.")
+
+
+def build_incremental(rows: Sequence[Resource]) -> dg.AssetsDefinition:
+    """Define the assets that have a cursor: their partitions are windows of it."""
+
+    @dlt_assets(
+        **_options("incremental", rows), partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run()
+    )
+    def load_windows(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
+        window = None if config.full_refresh else window_of(context)
+        yield from load_selected(context, dlt, rows, window, resume=config.resume)
+
+    return load_windows
+
+
+def build_whole(group: Group, rows: Sequence[Resource]) -> dg.AssetsDefinition:
+    """Define the assets that are read whole each time."""
+
+    @dlt_assets(**_options(group, rows))
+    def load_whole(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
+        yield from load_selected(context, dlt, rows)
+
+    return load_whole
+
+
+def _options(group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
+    return {
+        "dlt_source": _source_of_specs(rows),
+        "dlt_pipeline": build_pipeline(None, definition_settings()),
+        "dagster_dlt_translator": CatalogTranslator(),
+        "name": group,
+        "pool": POOL,
+    }
+
+
+def _source_of_specs(rows: Sequence[Resource]) -> DltSource:
+    """A dlt source of several resources; asset specs are made from it, and it is never run."""
+    first, *others = (build_source(row) for row in rows)
+    for other in others:
+        first.resources.update(other.resources)
+    return first
+
+
+ASSETS = [
+    build_incremental(rows) if group == "incremental" else build_whole(group, rows)
+    for group in GROUPS
+    if (rows := enabled(group))
+]
