@@ -9,10 +9,11 @@ from dlt.extract.source import DltSource
 from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
-from analytics_dagster.defs.configured import definition_settings, enabled
+from analytics_dagster.defs.configured import enabled
 from analytics_dagster.defs.loading import load_selected
-from analytics_dagster.defs.partitions import PARTITIONS, window_of
+from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
+from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse import build_pipeline
 
@@ -31,11 +32,22 @@ class SyncConfig(dg.Config):
     full_refresh: bool = Field(default=False, description="Read every row to the oldest, whatever the partitions.")
 
 
-def build_incremental(rows: Sequence[Resource]) -> dg.AssetsDefinition:
+def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Define the assets of every resource that is not disabled."""
+    return [
+        _incremental(settings, rows) if group == "incremental" else _whole(settings, group, rows)
+        for group in GROUPS
+        if (rows := enabled(settings, group))
+    ]
+
+
+def _incremental(settings: Settings, rows: Sequence[Resource]) -> dg.AssetsDefinition:
     """Define the assets that have a cursor: their partitions are windows of it."""
 
     @dlt_assets(
-        **_options("incremental", rows), partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run()
+        **_options(settings, "incremental", rows),
+        partitions_def=build_partitions(settings),
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def load_windows(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
         window = None if config.full_refresh else window_of(context)
@@ -44,20 +56,20 @@ def build_incremental(rows: Sequence[Resource]) -> dg.AssetsDefinition:
     return load_windows
 
 
-def build_whole(group: Group, rows: Sequence[Resource]) -> dg.AssetsDefinition:
+def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.AssetsDefinition:
     """Define the assets that are read whole each time."""
 
-    @dlt_assets(**_options(group, rows))
+    @dlt_assets(**_options(settings, group, rows))
     def load_whole(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
         yield from load_selected(context, dlt, rows)
 
     return load_whole
 
 
-def _options(group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
+def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
     return {
         "dlt_source": _source_of_specs(rows),
-        "dlt_pipeline": build_pipeline(None, definition_settings()),
+        "dlt_pipeline": build_pipeline(None, settings),
         "dagster_dlt_translator": CatalogTranslator(),
         "name": group,
         "pool": POOL,
@@ -70,10 +82,3 @@ def _source_of_specs(rows: Sequence[Resource]) -> DltSource:
     for other in others:
         first.resources.update(other.resources)
     return first
-
-
-ASSETS = [
-    build_incremental(rows) if group == "incremental" else build_whole(group, rows)
-    for group in GROUPS
-    if (rows := enabled(group))
-]

@@ -5,7 +5,6 @@ again, strictly, and fails with the sentence that is only logged here.
 """
 
 import logging
-from functools import cache
 
 from analytics_dagster.catalog import Group, Resource, resources_in
 from analytics_dagster.ingest.errors import SettingsError
@@ -14,7 +13,6 @@ from analytics_dagster.ingest.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 
-@cache
 def definition_settings() -> Settings:
     """Return the settings as this process found them, or the defaults where they are wrong."""
     try:
@@ -24,6 +22,6 @@ def definition_settings() -> Settings:
         return Settings()
 
 
-def enabled(group: Group) -> tuple[Resource, ...]:
-    """Return the resources of a group that are not left out by the setting `disabled`."""
-    return tuple(row for row in resources_in(group) if row.name not in definition_settings().disabled)
+def enabled(settings: Settings, *groups: Group) -> tuple[Resource, ...]:
+    """Return the resources of groups that are not left out by the setting `disabled`."""
+    return tuple(row for group in groups for row in resources_in(group) if row.name not in settings.disabled)

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, time
 
 import dagster as dg
 
-from analytics_dagster.defs.configured import definition_settings
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window
 
@@ -15,9 +14,6 @@ def build_partitions(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
     if settings.partition == "hourly":
         return dg.HourlyPartitionsDefinition(start_date=start, end_offset=1)
     return dg.DailyPartitionsDefinition(start_date=start, end_offset=1)
-
-
-PARTITIONS = build_partitions(definition_settings())
 
 
 def window_of(context: dg.AssetExecutionContext) -> Window | None:

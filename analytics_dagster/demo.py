@@ -1,0 +1,119 @@
+"""The first load: the last three days, the reference tables and the metrics, through Dagster, with a table at the end.
+
+    python -m analytics_dagster.demo
+
+It runs the project's own jobs in this process, on the project's own instance: what it loads shows in the UI. How
+anything is loaded is no concern of this module.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster import DagsterInstance
+
+from analytics_dagster.catalog import RESOURCES
+from analytics_dagster.definitions import defs
+from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.settings import project_root
+from analytics_dagster.ingest.warehouse import warehouse
+
+DAYS = 3
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_HEADINGS = ("asset", "rows", "newest record", "seconds")
+
+
+def main() -> int:
+    """Load, print what was loaded and what to do next; return the exit code."""
+    _show_progress()
+    with _instance() as instance:
+        succeeded = True
+        for job, tags in _runs(datetime.now(UTC)):
+            print(f"\n{job}", flush=True)
+            began = time.monotonic()
+            result = defs.resolve_job_def(job).execute_in_process(
+                instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False
+            )
+            succeeded &= result.success
+            for event in result.all_events:
+                if event.is_step_failure:
+                    print(f"  failed: {_failure(event)}", flush=True)
+            print(f"  {time.monotonic() - began:.1f} s", flush=True)
+        print(f"\n{_table(instance)}\n")
+    place = warehouse(definition_settings())
+    print(f"The tables are in {os.path.relpath(place.file) if place.file else place.name}, schema analytics. Next:")
+    print("  make dev    the UI, at http://127.0.0.1:3000: the assets, their history, backfills")
+    print("  README.md   how to point it at a real account")
+    return 0 if succeeded else 1
+
+
+def _runs(now: datetime) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the jobs to run, with the tags that choose their partitions."""
+    names = {job.name for job in defs.resolve_all_job_defs()}
+    partitions = build_partitions(definition_settings())
+    first = max(now - timedelta(days=DAYS - 1), partitions.start).replace(hour=0, minute=0, second=0, microsecond=0)
+    keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(first, now + timedelta(days=1)))
+    for job, tags in (
+        (
+            "incremental_sync",
+            {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]},
+        ),
+        ("reference_sync", {}),
+        ("metrics_refresh", {}),
+    ):
+        if job in names:
+            yield job, tags
+
+
+def _instance() -> DagsterInstance:
+    """The instance that `dagster dev` uses in this project."""
+    return DagsterInstance.get() if "DAGSTER_HOME" in os.environ else DagsterInstance.from_config(str(project_root()))
+
+
+def _show_progress() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    logger = logging.getLogger("analytics_dagster")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _failure(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.message.strip() if data.error else event.message or ""
+
+
+def _table(instance: DagsterInstance) -> str:
+    lines = [_HEADINGS]
+    for resource in RESOURCES:
+        event = instance.get_latest_materialization_event(asset_key(resource))
+        materialization = event.asset_materialization if event else None
+        if materialization is None:
+            lines.append((resource.name, "-", "-", "-"))
+            continue
+        figures = {name: value.value for name, value in materialization.metadata.items()}
+        newest = figures.get("newest")
+        lines.append((
+            resource.name,
+            f"{figures['dagster/row_count']:,}",
+            datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(newest, float) else "",
+            f"{figures['seconds']:.1f}",
+        ))  # fmt: skip
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    rows = (
+        f"{name:<{widths[0]}}  {rows:>{widths[1]}}  {newest:<{widths[2]}}  {seconds:>{widths[3]}}"
+        for name, rows, newest, seconds in lines
+    )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
