@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check test clean
+.PHONY: help setup demo dev check docs test clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: setup ## lint, types, layers, definitions
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(VENV)/bin/lint-imports
+
+docs: setup ## renew the generated tables of the README
+	$(RUN) analytics_dagster_tests.documents
 
 test: setup ## the test suite
 	$(RUN) pytest

@@ -15,7 +15,7 @@ from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import build_pipeline
+from analytics_dagster.ingest.warehouse import build_pipeline, destination_kind
 
 POOL = "warehouse"
 """Pool of everything that opens the warehouse: one writer at a time."""
@@ -69,8 +69,9 @@ def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.Ass
 def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
     return {
         "dlt_source": _source_of_specs(rows),
-        "dlt_pipeline": build_pipeline(None, settings),
-        "dagster_dlt_translator": CatalogTranslator(),
+        # A pipeline into the sandbox: specs are made from it, and the loads have their own.
+        "dlt_pipeline": build_pipeline(),
+        "dagster_dlt_translator": CatalogTranslator(destination_kind(settings)),
         "name": group,
         "pool": POOL,
     }

@@ -59,9 +59,7 @@ def load_selected(
                     failed[row.name] = sentence(error, row.name)
                     context.log.error(failed[row.name], exc_info=not _known(error))  # noqa: TRY400 - a known one needs no trace
                 else:
-                    yield dg.MaterializeResult(
-                        asset_key=asset_key(row), metadata=metadata(report, settings, place, loader.ledger)
-                    )
+                    yield dg.MaterializeResult(asset_key=asset_key(row), metadata=metadata(report, settings, place))
     except AnalyticsError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     if failed:

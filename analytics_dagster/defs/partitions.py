@@ -18,7 +18,7 @@ def build_partitions(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
 
 def window_of(context: dg.AssetExecutionContext) -> Window | None:
     """Return the span of the partitions that a run is for; None if it is for none."""
-    if not context.has_partition_key_range:
+    if not (context.has_partition_key or context.has_partition_key_range):
         return None
     span = context.partition_time_window
     return Window(start=span.start.astimezone(UTC), end=span.end.astimezone(UTC))

@@ -7,10 +7,10 @@ import dagster as dg
 from analytics_dagster.defs.translator import column_schema
 from analytics_dagster.ingest.load import LoadReport
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse import Ledger, Warehouse
+from analytics_dagster.ingest.warehouse import Warehouse
 
 
-def metadata(report: LoadReport, settings: Settings, place: Warehouse, ledger: Ledger) -> dict[str, Any]:
+def metadata(report: LoadReport, settings: Settings, place: Warehouse) -> dict[str, Any]:
     """Return the metadata of a load. Figures are of the load, never of a partition: a load can cover many."""
     window = report.window
     times = {
@@ -20,7 +20,7 @@ def metadata(report: LoadReport, settings: Settings, place: Warehouse, ledger: L
     }
     return {
         "dagster/row_count": report.rows_in_table,
-        "dagster/table_name": ledger.qualified_name(report.resource.name),
+        "dagster/table_name": place.qualified(report.resource.name),
         "dagster/storage_kind": place.kind,
         "dagster/column_schema": column_schema(report.resource),
         "rows_read": report.rows_read,

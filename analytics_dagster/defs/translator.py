@@ -19,18 +19,25 @@ OWNERS = ["team:analytics"]
 
 
 class CatalogTranslator(DagsterDltTranslator):
-    """Gives the dlt resource of a catalog row its asset spec."""
+    """Gives the dlt resource of a catalog row its asset spec.
+
+    Args:
+        destination: dlt's type of the destination, shown as a kind of every asset.
+    """
+
+    def __init__(self, destination: str) -> None:
+        super().__init__()
+        self._destination = destination
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
         """Return the spec of the asset."""
         row = resource(data.resource.name)
-        destination = data.destination.destination_type.rsplit(".", 1)[-1] if data.destination else "duckdb"
         return dg.AssetSpec(
             asset_key(row),
             deps=[SERVICE.key, *_upstream(row)],
             description=row.description,
             group_name=row.group,
-            kinds={"dlt", destination},
+            kinds={"dlt", self._destination},
             owners=OWNERS,
             metadata={
                 "dagster/column_schema": column_schema(row),

@@ -27,13 +27,12 @@ logger = logging.getLogger(__name__)
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 RETRIES = 3
-BACKOFF_FACTOR = 2.0
-"""Seconds before the first retry; doubled for each further one. Specified, like the two above."""
+"""Specified, like the statuses."""
 
 UNANNOUNCED_RATE_WAIT = 20.0
 """Seconds before each retry of a 429 that names no time: three of them outlast a window of a minute."""
 
-_LONG_INTEGER = re.compile(rb"\d{19}")
+_LONG_INTEGER = re.compile(rb"[:\[,]\s*-?\d{19}")
 _MESSAGE_LENGTH = 300
 
 WHAT_TO_CHECK = {
@@ -104,7 +103,7 @@ class ApiClient:
         concurrency: Requests in flight at most.
         timeout: Seconds to wait for a connection, and for each part of a reply.
         max_rate_wait: Seconds to wait at most for the rate limit's window to end.
-        backoff_factor: Seconds before the first retry.
+        backoff_factor: Seconds before the first retry; doubled for each further one.
         on_close: Called when the client is closed.
     """
 
@@ -115,7 +114,7 @@ class ApiClient:
         concurrency: int,
         timeout: float,
         max_rate_wait: float,
-        backoff_factor: float = BACKOFF_FACTOR,
+        backoff_factor: float,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.traffic = Traffic()

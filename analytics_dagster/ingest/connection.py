@@ -8,6 +8,9 @@ from analytics_dagster.ingest.client import ApiClient, Endpoint
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
+BACKOFF_FACTOR = 2.0
+"""Waits of 2, 4 and 8 seconds before the three retries. Specified."""
+
 
 def connect(resource: Resource, settings: Settings) -> ApiClient:
     """Return a client that reads a resource. Closing it also stops the sandbox, if it was the last user."""
@@ -24,6 +27,7 @@ def connect(resource: Resource, settings: Settings) -> ApiClient:
         concurrency=settings.read_ahead,
         timeout=settings.request_timeout,
         max_rate_wait=settings.max_rate_wait,
+        backoff_factor=BACKOFF_FACTOR,
         on_close=_EMBEDDED.release if settings.base_url == SANDBOX else None,
     )
 

@@ -9,10 +9,11 @@ Rows first, then coverage: a crash between the two only means that the window is
 """
 
 import logging
-import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.rows import RowCounts
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import Ledger, build_pipeline
+from analytics_dagster.ingest.warehouse import Ledger, build_pipeline, open_ledger
 from analytics_dagster.ingest.windows import Window, loaded_through
 
 logger = logging.getLogger(__name__)
@@ -72,17 +73,21 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._working_files = tempfile.TemporaryDirectory(prefix="analytics-dagster-", ignore_cleanup_errors=True)
-        self.ledger = Ledger(settings, pipelines_dir=self._working_files.name)
+        self._resources = ExitStack()
 
     def __enter__(self) -> Self:
-        self.ledger.prepare()
+        with ExitStack() as opened:
+            self._working_files = opened.enter_context(
+                TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True)
+            )
+            self._ledger = opened.enter_context(open_ledger(self.settings, pipelines_dir=self._working_files))
+            self._resources = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._working_files.cleanup()
+        self._resources.close()
 
     def begin(self, resource: Resource, window: Window | None = None, *, resume: bool = False) -> "Load":
         """Prepare a load.
@@ -101,14 +106,14 @@ class Loader:
         elif window is None:
             window = Window(start=None, end=now)
         elif resume and window.start is not None:
-            through = loaded_through(self.ledger.windows(resource), window.start)
+            through = loaded_through(self._ledger.windows(resource), window.start)
             if through >= min(window.end, now):
                 return self._load(resource, None, window, now)
             window = Window(start=through, end=window.end)
         values: list[int] = []
         if resource.lookup:
             since = now - timedelta(days=self.settings.metrics_active_days)
-            values = self.ledger.lookup_values(resource, active_since=since)
+            values = self._ledger.lookup_values(resource, active_since=since)
             if not values:
                 logger.info("%s: nothing to ask for; load %s first", resource.name, resource.lookup.resource)
         source = build_source(
@@ -116,7 +121,7 @@ class Loader:
             self.settings,
             window=window.looking_back(resource.lookback) if window and window.start else None,
             lookup_values=values,
-            known_rejects=self.ledger.known_rejects(resource),
+            known_rejects=self._ledger.known_rejects(resource),
             now=now,
         )
         return self._load(resource, source, window, now)
@@ -125,11 +130,11 @@ class Loader:
         return Load(
             resource=resource,
             source=source,
-            pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files.name),
+            pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
             window=window,
             began_at=now,
-            rows_before=self.ledger.row_count(resource),
-            _ledger=self.ledger,
+            rows_before=self._ledger.row_count(resource),
+            _ledger=self._ledger,
         )
 
 

@@ -18,7 +18,7 @@ from dlt.sources.rest_api.typing import Endpoint, RESTAPIConfig
 
 from analytics_dagster.catalog import Column, Resource, table_columns
 from analytics_dagster.ingest.connection import connect
-from analytics_dagster.ingest.rows import REJECTED_COLUMNS, TypedRows, plausible_seconds
+from analytics_dagster.ingest.rows import TypedRows, plausible_seconds
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.transport import BodyBatchPaginator, PagesSession, WalkPaginator
 from analytics_dagster.ingest.walk import Bounds, ListReading, walk
@@ -193,7 +193,8 @@ def _rejected_hints() -> Any:
     return dlt.mark.make_hints(
         table_name=REJECTED_ROWS,
         primary_key="row_hash",
+        merge_key="",
         write_disposition=_MERGE,
-        columns=column_hints(REJECTED_COLUMNS),
+        columns={},  # none of the resource's own; the Arrow table has its types with it
         file_format="parquet",
     )

@@ -186,7 +186,7 @@ class _Walker:
         while True:
             (lower,) = yield from self._ask(number)
             self._verify_order(upper, lower)
-            if not lower.wholly_newer(end):
+            if not lower.wholly_newer(end) or (upper and set(lower.keys) <= set(upper.keys)):
                 break
             upper, number = lower, number * 2
         if upper is None:
@@ -204,13 +204,16 @@ class _Walker:
 
     def _read(self, start: int | None, last: _Seen | None) -> Walk:
         """Read pages in order from the one after `last` to the first that is wholly older than `start`."""
-        size = 1
+        read = 0
         holes: set[int] = set()
         unproven: list[_Seen] = []
         head_before: _Seen | None = None
         ended = False
         while not ended:
             first = last.number + 1 if last else 1
+            # Slowly at first: as many again as were read already. Most windows end on their second page.
+            size = min(max(1, read), self._most)
+            read += size
             head_at_request = self._head
             pages = yield from self._ask(*range(first, first + size), proof=size > 1 or bool(unproven))
             if unproven and self._grew_since(head_before):
@@ -228,7 +231,6 @@ class _Walker:
                 if ended:
                     break
                 last = page
-            size = min(size * 2, self._most)
         if unproven:
             yield from self._ask(proof=True)
             if self._grew_since(head_before):

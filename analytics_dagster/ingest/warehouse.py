@@ -63,6 +63,17 @@ class Warehouse:
     kind: str
     file: Path | None
 
+    def qualified(self, table: str) -> str:
+        """Return `database.schema.table`, as far as the database has a name."""
+        return f"{self.file.stem}.{DATASET}.{table}" if self.file else f"{DATASET}.{table}"
+
+
+def destination_kind(settings: Settings) -> str:
+    """Return dlt's type of the destination, such as `duckdb` or `postgres`."""
+    use_project_root()
+    configured: Any = None if settings.sandbox else dlt.config.get("destination.warehouse.destination_type")
+    return configured or "duckdb"
+
 
 def warehouse(settings: Settings) -> Warehouse:
     """Return where rows of the configured service belong: the sandbox's never share a place with real ones.
@@ -70,13 +81,11 @@ def warehouse(settings: Settings) -> Warehouse:
     Raises:
         SettingsError: The destination is configured in a way that cannot be.
     """
-    use_project_root()
     name = SANDBOX if settings.sandbox else "warehouse"
-    configured: Any = None if settings.sandbox else dlt.config.get(f"destination.{name}.destination_type")
-    kind = configured or "duckdb"
+    kind = destination_kind(settings)
     if kind != "duckdb":
         return Warehouse(name=name, kind=kind, file=None)
-    configured = dlt.secrets.get(f"destination.{name}.credentials")
+    configured: Any = dlt.secrets.get(f"destination.{name}.credentials")
     configured = configured or f"{name}.duckdb"
     if not isinstance(configured, str):
         raise SettingsError(f"The setting destination.{name}.credentials is the path of a DuckDB file.")
@@ -176,44 +185,49 @@ def _check_writable(file: Path, name: str) -> None:
         ) from None
 
 
-class Ledger:
-    """What the loader keeps in the warehouse: the windows that were loaded, and the rows that were rejected.
+@contextmanager
+def open_ledger(settings: Settings, *, pipelines_dir: str | None = None) -> Iterator["Ledger"]:
+    """Open the warehouse and what the loader keeps in it; create that if it is not there.
+
+    DuckDB stays open as long as this does, so that it neither opens nor checkpoints its file for every load.
 
     Args:
         settings: Which warehouse, and the address of the service.
         pipelines_dir: Where dlt keeps its working files.
+
+    Raises:
+        WarehouseError: The warehouse holds rows of a real service while the sandbox is configured, or the reverse.
     """
-
-    def __init__(self, settings: Settings, *, pipelines_dir: str | None = None) -> None:
-        self._source = settings.source_address
-        self._pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
-
-    @contextmanager
-    def sql(self) -> Iterator[SqlClient]:
-        """Open the warehouse for SQL."""
-        with self._pipeline.sql_client() as client:
-            yield client
-
-    def prepare(self) -> None:
-        """Create the tables, if they are not there, and refuse a warehouse of another kind of service.
-
-        Raises:
-            WarehouseError: It holds rows of a real service while the sandbox is configured, or the reverse.
-        """
+    pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
+    with pipeline.sql_client() as client:
+        ledger = Ledger(client, settings.source_address)
         try:
-            sources = {row[0] for row in self._select(f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}}")}
+            sources = ledger.sources()
         except DatabaseUndefinedRelation:
-            self._pipeline.run(_empty_tables())
-            return
-        if sources and (self._source == SANDBOX) != (SANDBOX in sources):
+            pipeline.run(_empty_tables())
+            sources = set()
+        if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
-                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {self._source} do not belong "
-                "beside them. Set base_url or the destination's credentials."
+                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} do not "
+                "belong beside them. Set base_url or the destination's credentials."
             )
+        yield ledger
+
+
+class Ledger:
+    """What the loader keeps in the warehouse: the windows that were loaded, and the rows that were rejected."""
+
+    def __init__(self, client: SqlClient, source: str) -> None:
+        self._client = client
+        self._source = source
+
+    def sources(self) -> set[str]:
+        """Return the addresses of the services whose rows are in the warehouse."""
+        return {row[0] for row in self._run(f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}}")}
 
     def windows(self, resource: Resource) -> list[Window]:
         """Return the windows of a resource that were loaded from the configured service."""
-        rows = self._select(
+        rows = self._run(
             f"SELECT window_start, window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s",
             resource.name,
             self._source,
@@ -224,22 +238,19 @@ class Ledger:
         """Record that a window of a resource was loaded. Its rows are in the table by now."""
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
         values = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
-        now = datetime.now(UTC)
-        with self.sql() as client:
-            table = client.make_qualified_table_name(LOAD_WINDOWS)
-            client.execute_sql(
-                f"INSERT INTO {table} ({names}) VALUES ({values})",
-                resource.name,
-                self._source,
-                window.start,
-                window.end,
-                rows,
-                now,
-            )
+        self._run(
+            f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({values})",
+            resource.name,
+            self._source,
+            window.start,
+            window.end,
+            rows,
+            datetime.now(UTC),
+        )
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return when each rejected row of a resource was first seen, by its hash."""
-        rows = self._select(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
+        rows = self._run(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
         return {row_hash: _utc(seen) for row_hash, seen in rows}
 
     def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
@@ -248,7 +259,7 @@ class Ledger:
         lookup = resource.lookup
         active = " OR ".join(f"{column} >= %s" for column in lookup.active_by)
         try:
-            rows = self._select(
+            rows = self._run(
                 f"SELECT DISTINCT {lookup.column} FROM {{{lookup.resource}}} WHERE {active} ORDER BY 1",
                 *[active_since] * len(lookup.active_by),
             )
@@ -259,7 +270,7 @@ class Ledger:
     def row_count(self, resource: Resource) -> int:
         """Return how many rows the table of a resource has; 0 before it exists."""
         try:
-            return int(self._select(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
+            return int(self._run(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
         except DatabaseUndefinedRelation:
             return 0
 
@@ -274,25 +285,15 @@ class Ledger:
         )
         gone = f"removed_at IS NULL AND read_at < %s{spoken_of}"
         times = [read_from] * (1 + len(resource.listed_within))
-        count = int(self._select(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
+        count = int(self._run(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
         if count:
-            with self.sql() as client:
-                name = client.make_qualified_table_name(resource.name)
-                statement = f"UPDATE {table} SET removed_at = %s WHERE {gone}".replace(table, name)
-                client.execute_sql(statement, read_from, *times)
+            self._run(f"UPDATE {table} SET removed_at = %s WHERE {gone}", read_from, *times)
         return count
 
-    def qualified_name(self, table: str) -> str:
-        """Return `database.schema.table` as SQL names it."""
-        with self.sql() as client:
-            return client.make_qualified_table_name(table, quote=False)
-
-    def _select(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        """Run a query; `{table}` in it stands for that table's qualified name."""
-        with self.sql() as client:
-            names = _Names(client.make_qualified_table_name)
-            rows = client.execute_sql(statement.format_map(names), *parameters)
-            return rows or []
+    def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
+        """Run a statement and return its rows; `{table}` in it stands for that table's qualified name."""
+        names = _Names(self._client.make_qualified_table_name)
+        return self._client.execute_sql(statement.format_map(names), *parameters) or []
 
 
 class _Names(dict[str, str]):

@@ -1,0 +1,138 @@
+"""What the tests share: a project folder of its own for each test, and the service that misbehaves on demand."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+from dlt.common.runtime.run_context import active, switch_context
+
+from analytics_dagster.definitions import build_definitions
+from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.ingest.settings import load_settings
+from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+
+CONFIG = '[runtime]\ndlthub_telemetry = false\nlog_level = "ERROR"\n'
+
+
+@contextmanager
+def a_service(history_days: int = 2, **options: Any) -> Iterator[Sandbox]:
+    """The service over a real socket, its clock standing still."""
+    now = time.time()
+    with Sandbox(clock=lambda: now, history_days=history_days, rate_limit=1_000_000, **options) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def service() -> Iterator[Sandbox]:
+    """The service with two days of history."""
+    with a_service() as sandbox:
+        yield sandbox
+
+
+@dataclass
+class Project:
+    """A folder with a configuration, as a user has it, and Dagster's instance for it."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance
+
+    def set(self, **settings: Any) -> None:
+        """Set settings as environment variables; `paths__items` for a setting of a resource."""
+        for name, value in settings.items():
+            self.monkeypatch.setenv(f"SOURCES__ANALYTICS__{name.upper()}", str(value))
+
+    def use(self, service: Sandbox, **settings: Any) -> None:
+        """Point the project at a service, as at a real account."""
+        self.set(base_url=service.url, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY, **settings)
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / ("sandbox.duckdb" if load_settings().sandbox else "warehouse.duckdb")
+
+    def materialize(
+        self,
+        *names: str,
+        partition: str | None = None,
+        span: tuple[str, str] | None = None,
+        **config: bool,
+    ) -> dg.ExecuteInProcessResult:
+        """Materialise assets by name, for a partition or a span of them, with run config for incremental ones."""
+        definitions = build_definitions(definition_settings())
+        first, last = span or (None, None)
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return dg.materialize(
+            list(definitions.assets or []),
+            selection=[dg.AssetKey(["analytics", name]) for name in names],
+            partition_key=partition,
+            tags=tags if span else None,
+            run_config={"ops": {"incremental": {"config": config}}} if config else None,
+            resources=definitions.resources,
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
+    def sql(self, query: str) -> list[Any]:
+        """Run a query on the warehouse and return its rows."""
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(query).fetchall()
+
+    def rows(self, table: str, *columns: str) -> list[Any]:
+        """Return a table's rows, sorted, without what differs from load to load."""
+        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq'))"
+        return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
+
+
+@contextmanager
+def a_project(folder: Path) -> Iterator[Project]:
+    """An empty project folder, the working directory meanwhile."""
+    (folder / ".dlt").mkdir()
+    (folder / ".dlt" / "config.toml").write_text(CONFIG)
+    before = active().run_dir
+    with pytest.MonkeyPatch.context() as monkeypatch, dg.DagsterInstance.ephemeral() as instance:
+        for name in list(os.environ):
+            if name.startswith(("SOURCES__", "DESTINATION__", "API_KEY", "DAGSTER_HOME")):
+                monkeypatch.delenv(name)
+        monkeypatch.chdir(folder)
+        switch_context(str(folder))
+        yield Project(folder, monkeypatch, instance)
+    switch_context(before)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project of the test's own."""
+    with a_project(tmp_path) as project:
+        yield project
+
+
+def materializations(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """Return the metadata of each asset's materialisation, by the asset's name."""
+    return {
+        event.asset_key.path[-1]: {name: value.value for name, value in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+    }
+
+
+def truth(service: Sandbox, name: str) -> set[Any]:
+    """Return the keys of the rows that the service has."""
+    rows = service.rows(name)
+    if name == "top_active_items":
+        return {entry["item"]["id"] for entry in rows}
+    return {row["item_counter" if name == "items_metrics" else "id"] for row in rows}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """Return the sentence with which a run failed."""
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    data = event.step_failure_data.user_failure_data
+    assert data, event.step_failure_data.error
+    return data.description or ""

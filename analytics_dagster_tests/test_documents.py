@@ -1,0 +1,49 @@
+"""Documents are tested where they can be: tables are current, commands and paths exist."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from analytics_dagster_tests.documents import README, current
+
+ROOT = README.parent
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_generated_tables_of_the_readme_are_current():
+    assert README.read_text() == current(README.read_text()), "run `make docs`"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_is_named_exists(document: Path):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?<!\w)make ([a-z][a-z-]*)", document.read_text())) <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_linked_file_exists(document: Path):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_every_toml_example_of_the_readme_parses():
+    examples = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        for part in re.split(r"(?=# \.dlt/)", example):
+            tomllib.loads(part)
+
+
+def test_the_workspace_and_the_project_name_the_same_location():
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_module"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dagster"]
+    assert workspace == {"module_name": project["module_name"], "location_name": project["code_location_name"]}
+
+
+def test_nothing_names_a_path_of_a_machine_or_a_package_registry():
+    pins = (ROOT / "constraints.txt").read_text()
+    assert "://" not in pins
+    assert all(re.fullmatch(r"(#.*|[\w.-]+==[\w.]+)", line) for line in pins.splitlines())
