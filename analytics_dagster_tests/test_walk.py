@@ -195,7 +195,6 @@ def test_no_row_is_lost_while_rows_arrive_between_any_two_pages(case: Case, seco
     assert case.lost(there) == set()
 
 
-@unfixed(reason="a row that moved is taken for its old self")
 @EXAMPLES
 @given(cases())
 def test_no_row_is_lost_while_others_move_to_the_head(case: Case) -> None:
@@ -210,7 +209,6 @@ def test_no_row_is_lost_while_others_move_to_the_head(case: Case) -> None:
     assert case.lost(unmoved) == set()
 
 
-@unfixed(reason="a row that moved is taken for its old self")
 @EXAMPLES
 @given(cases())
 def test_no_row_is_lost_while_rows_arrive_and_move(case: Case) -> None:
@@ -228,7 +226,6 @@ def test_no_row_is_lost_while_rows_arrive_and_move(case: Case) -> None:
     assert case.lost(unmoved) == set()
 
 
-@unfixed(reason="entries without a key are taken for one another")
 @EXAMPLES
 @given(cases())
 def test_no_row_is_lost_among_entries_that_are_no_rows(case: Case) -> None:
@@ -284,7 +281,6 @@ def test_a_list_that_grows_by_exactly_one_page_at_any_moment_is_read_to_its_end(
             assert missed(live, read_ahead=read_ahead) == set(), f"grew after {before} pages"
 
 
-@unfixed(reason="a row that moved is taken for its old self")
 def test_a_row_that_moved_back_to_the_head_does_not_end_the_list() -> None:
     live = LiveList(newest_first(3), 1, scripted({1: lambda live: live.move(1), 2: lambda live: live.move(1)}))
 
@@ -319,7 +315,6 @@ def test_a_page_that_is_empty_once_loses_nothing(bounds: Bounds, read_ahead: int
         assert within(live.rows, bounds) <= set(trip.seen), f"hole at the page served as number {hole}"
 
 
-@unfixed(reason="a repair takes an empty page for the end")
 def test_a_page_that_is_empty_once_loses_nothing_while_the_list_grows() -> None:
     for moments in combinations(range(10), 3):
         for hole in range(4, 14):
@@ -462,14 +457,12 @@ def test_a_list_in_another_order_is_read_whole_with_a_warning(
     assert "Reading the whole list" in warning.getMessage()
 
 
-@unfixed(reason="page 1 of such a list is wholly older than a recent window, and the order is never looked at")
 def test_a_list_with_its_oldest_row_first_is_read_whole() -> None:
     for bounds in (Bounds(start=NOW - HOUR), Bounds(start=NOW - HOUR, end=NOW), Bounds(end=NOW - 9 * HOUR)):
         live = LiveList(reversed(newest_first(200, apart=600)), page_size=10)
         assert within(live.rows, bounds) <= set(drive(live, bounds).seen), bounds
 
 
-@unfixed(reason="rows that arrived are taken for disorder, and the whole list is read")
 def test_a_burst_is_not_taken_for_disorder(caplog: pytest.LogCaptureFixture) -> None:
     for before in range(1, 12):
         live = LiveList(newest_first(400), 10, scripted({before: lambda live: live.arrive(25)}))

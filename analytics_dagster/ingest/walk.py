@@ -18,8 +18,11 @@ is not noticed here; the nightly refresh reads the recent windows again.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -84,36 +87,41 @@ class Bounds:
     end: int | None = None
 
 
+_Identity = tuple[Hashable, int | None]
+"""A version of a row: its key and its time. A row that moved to the head has another time, and proves nothing."""
+
+_REMEMBERED_PAGES = 100
+"""Pages whose rows are recognised when they come again, pushed deeper by a burst of new ones."""
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What the walk remembers of a page."""
 
     number: int
-    keys: tuple[Hashable, ...]
-    times: tuple[int | None, ...]
+    entries: tuple[_Identity, ...]
+
+    @cached_property
+    def identities(self) -> frozenset[_Identity]:
+        return frozenset(entry for entry in self.entries if entry[0] is not None)
+
+    @cached_property
+    def times(self) -> tuple[int, ...]:
+        return tuple(time for _, time in self.entries if time is not None)
 
     @property
     def empty(self) -> bool:
-        return not self.keys
-
-    @property
-    def newest(self) -> int | None:
-        return max((time for time in self.times if time is not None), default=None)
-
-    @property
-    def oldest(self) -> int | None:
-        return min((time for time in self.times if time is not None), default=None)
-
-    def newest_besides(self, known: frozenset[Hashable]) -> int | None:
-        """Newest time among the rows that are not in `known`."""
-        pairs = zip(self.keys, self.times, strict=True)
-        return max((time for key, time in pairs if time is not None and key not in known), default=None)
+        return not self.entries
 
     def wholly_newer(self, end: int) -> bool:
-        return self.oldest is not None and self.oldest >= end + DISORDER_SECONDS
+        return bool(self.times) and min(self.times) >= end + DISORDER_SECONDS
 
     def wholly_older(self, start: int) -> bool:
-        return self.newest is not None and self.newest < start - DISORDER_SECONDS
+        return bool(self.times) and max(self.times) < start - DISORDER_SECONDS
+
+    def ascends(self) -> bool:
+        """Whether a row is newer than one before it on the page."""
+        return any(time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min)))
 
 
 class _OutOfOrderError(Exception):
@@ -148,6 +156,10 @@ class _Walker:
         """Pages of a request beside page 1, the proof."""
         self._head: _Seen | None = None
         """Page 1, as it was last read."""
+        self._recent: deque[_Seen] = deque(maxlen=_REMEMBERED_PAGES)
+        """Pages whose order was verified."""
+        self._newest = 0
+        """Newest time on any of them."""
 
     def run(self, bounds: Bounds) -> Walk:
         if not self._reading.ordered:
@@ -168,9 +180,8 @@ class _Walker:
         return seen[1:] if proof else seen
 
     def _remember(self, page: Page) -> _Seen:
-        keys = tuple(self._reading.key(row) for row in page.rows)
-        times = tuple(self._reading.time(row) for row in page.rows)
-        return _Seen(page.number, keys, times)
+        key, time = self._reading.key, self._reading.time
+        return _Seen(page.number, tuple((key(row), time(row)) for row in page.rows))
 
     # -- seeking ------------------------------------------------------------------------------------------
 
@@ -186,8 +197,8 @@ class _Walker:
         while True:
             (lower,) = yield from self._ask(number)
             self._verify_order(upper, lower)
-            if not lower.wholly_newer(end) or (upper and set(lower.keys) <= set(upper.keys)):
-                break
+            if not lower.wholly_newer(end) or (upper and lower.identities <= upper.identities):
+                break  # the latter where the service ignores the page number
             upper, number = lower, number * 2
         if upper is None:
             return None if lower.empty else lower
@@ -236,45 +247,68 @@ class _Walker:
             if self._grew_since(head_before):
                 yield from self._repair(unproven)
 
-    def _ends_at(self, empty: _Seen, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _ends_at(
+        self, empty: _Seen, pages: Sequence[_Seen] = ()
+    ) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
         following = next((page for page in pages if page.number == empty.number + 1), None)
         if following is None:
             (following,) = yield from self._ask(empty.number + 1)
         return following.empty
 
-    def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _repeats_head(
+        self, last: _Seen | None, page: _Seen
+    ) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the service ignores the page number and would send the first page for ever.
 
         A page without a new row is no proof: that many rows may have arrived since the page before it.
         """
-        if page.empty or last is None or not set(page.keys) <= set(last.keys):
+        if page.empty or last is None or page.identities - last.identities:
             return False
+        if not page.identities:
+            return page.entries == last.entries  # nothing on it is a row: equal is all it can be
         yield from self._ask(proof=True)
-        return self._head is not None and set(page.keys) <= set(self._head.keys)
+        return self._head is not None and page.identities <= self._head.identities
 
     def _verify_order(self, upper: _Seen | None, page: _Seen) -> None:
-        if not self._reading.ordered or upper is None or upper.oldest is None:
+        """Raise if a row is newer than one before it.
+
+        Rows that were seen before were pushed deeper, and rows newer than any before have just arrived.
+        """
+        known, newest = list(self._recent), self._newest
+        self._recent.append(page)
+        self._newest = max((*page.times, newest))
+        if not self._reading.ordered:
             return
-        newest = page.newest_besides(frozenset(upper.keys))
-        if newest is not None and newest > upper.oldest + DISORDER_SECONDS:
+        if page.ascends():
+            raise _OutOfOrderError(f"page {page.number} holds rows newer than those before them")
+        if upper is None or not upper.times:
+            return
+        latest = min(upper.times) + DISORDER_SECONDS
+        newer = {entry for entry in page.identities if entry[1] is not None and latest < entry[1] <= newest}
+        if newer.difference(*(seen.identities for seen in known)):
             raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}")
 
     # -- proving ------------------------------------------------------------------------------------------
 
     def _grew_since(self, before: _Seen | None) -> bool:
-        head = self._head
-        return before is None or head is None or (before.keys, before.times) != (head.keys, head.times)
+        return before is None or self._head is None or before.entries != self._head.entries
 
     def _repair(self, pages: Sequence[_Seen]) -> Walk:
         """Fetch pages again that were fetched together while the list grew, until they leave no gap."""
         again = yield from self._ask(*(page.number for page in pages[1:]))
-        if all(set(first.keys) & set(second.keys) for first, second in zip(pages[1:], again, strict=True)):
+        if all(first.identities & second.identities for first, second in zip(pages[1:], again, strict=True)):
             return
-        deepest = {key for page in pages[-1:] for key in page.keys}
         number = pages[0].number
+        hole = False
         while True:
             (page,) = yield from self._ask(number)
-            if page.empty or deepest & set(page.keys):
+            if page.identities & pages[-1].identities:
                 return
+            if page.empty and not hole:
+                hole = True
+                if (yield from self._ends_at(page)):
+                    return
+                continue  # once more: it had no rows, but the one after it has
+            hole = False
             number += 1
