@@ -121,7 +121,9 @@ class _Seen:
 
     def ascends(self) -> bool:
         """Whether a row is newer than one before it on the page."""
-        return any(time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min)))
+        return any(
+            time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min), strict=True)
+        )
 
 
 class _OutOfOrderError(Exception):
@@ -247,18 +249,14 @@ class _Walker:
             if self._grew_since(head_before):
                 yield from self._repair(unproven)
 
-    def _ends_at(
-        self, empty: _Seen, pages: Sequence[_Seen] = ()
-    ) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
         following = next((page for page in pages if page.number == empty.number + 1), None)
         if following is None:
             (following,) = yield from self._ask(empty.number + 1)
         return following.empty
 
-    def _repeats_head(
-        self, last: _Seen | None, page: _Seen
-    ) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the service ignores the page number and would send the first page for ever.
 
         A page without a new row is no proof: that many rows may have arrived since the page before it.
