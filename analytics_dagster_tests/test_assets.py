@@ -208,8 +208,8 @@ def test_rows_that_do_not_fit_are_set_aside_and_the_others_load(project: Project
     expected = truth(service, "deploys")
     good = service.rows("deploys")[0]
     service.plant("deploys", {**good, "id": None})
-    service.plant("deploys", {**good, "id": 7, "start_time": good["start_time"] * 1000})
-    service.plant("deploys", {**good, "id": 8, "revision": {"not": "text"}})
+    service.plant("deploys", {**good, "id": good["id"] + 1, "start_time": good["start_time"] * 1000})
+    service.plant("deploys", {**good, "id": good["id"] + 2, "revision": {"not": "text"}})
     for _ in range(2):
         result = project.materialize("deploys")
         assert result.success

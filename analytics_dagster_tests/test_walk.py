@@ -26,8 +26,6 @@ MOST_REQUESTS = 2_000
 
 EXAMPLES = settings(max_examples=1_000, deadline=None, derandomize=True)
 
-unfixed = partial(pytest.mark.xfail, strict=True)
-
 
 class Row(NamedTuple):
     id: int | None

@@ -43,6 +43,9 @@ REJECTED_COLUMNS = (
     Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
 )
 
+ROWS_TYPED_TOGETHER = 2_000
+"""Rows gathered before they are typed: a column of an array costs much the same for one row as for a thousand."""
+
 _Values = list[Any]
 
 
@@ -112,6 +115,7 @@ class TypedRows:
         known_rejects: Mapping[str, datetime] | None = None,
     ) -> None:
         self.counts = RowCounts()
+        self._taken = 0
         self.schema = arrow_schema(table_columns(resource))
         self._resource = resource
         self._window = window
@@ -120,33 +124,36 @@ class TypedRows:
         self._keep_personal_data = keep_personal_data
         self._known_rejects = known_rejects or {}
         self._known_fields = frozenset(column.field for column in resource.columns if column.field)
-        self._secret_fields = tuple(column.name for column in resource.columns if column.secret)
-        self._hidden = tuple(
-            (column.name, *path)
+        self._hidden = _tree(
+            path
             for column in resource.columns
-            for path in (*column.secret_paths, *(() if keep_personal_data else column.personal_paths))
+            for path in (
+                *([(column.name,)] if column.secret else []),
+                *((column.name, *inside) for inside in column.secret_paths),
+                *(() if keep_personal_data else ((column.name, *inside) for inside in column.personal_paths)),
+            )
         )
+        self._personal_fields = frozenset(column.name for column in resource.columns if column.personal)
+        self._raw = _RawRows()
         self._batches: list[pa.RecordBatch] = []
         self._rejected: list[Row] = []
 
     @property
     def pending(self) -> int:
-        """Rows typed and not yet taken, the rejected ones included."""
-        return len(self._rejected) + sum(int(batch.num_rows) for batch in self._batches)
+        """Rows added and not yet taken, whatever has become of them."""
+        return self.counts.read - self._taken
 
     def add(self, page: RawPage) -> None:
-        """Type the rows of a page, or reject them."""
+        """Take over the rows of a page."""
+        self._raw.extend([self._clean(entry) for entry in page.rows], page, first_seq=self.counts.read)
         self.counts.read += len(page.rows)
-        rows: list[Row] = []
-        for entry in page.rows:
-            if isinstance(entry, dict):
-                rows.append(self._clean(entry))
-            else:
-                self._reject(entry, "the row is no object", page)
-        self._fit(rows, page, rank=1)
+        if len(self._raw) >= ROWS_TYPED_TOGETHER:
+            self._type_raw()
 
     def take(self) -> tuple[pa.Table, pa.Table | None]:
         """Return the typed rows of the window so far and the rejected ones, if any, and start anew."""
+        self._type_raw()
+        self._taken = self.counts.read
         table = pa.Table.from_batches(self._batches, schema=self.schema)
         cursor = self._resource.cursor
         if self._window and cursor and table.num_rows:
@@ -163,24 +170,22 @@ class TypedRows:
 
     # -- raw rows -----------------------------------------------------------------------------------------
 
-    def _clean(self, row: Row) -> Row:
+    def _clean(self, entry: Any) -> Any:
         """Unwrap a row, give its fields neutral names and take out what must not be stored."""
+        if not isinstance(entry, dict):
+            return [self._clean(inner) for inner in entry] if isinstance(entry, list) else entry
+        row: Row = entry
         if (unwrap := self._resource.unwrap) and isinstance(inner := row.get(unwrap), dict):
             row = {**inner, **{name: value for name, value in row.items() if name != unwrap}}
         if self._brand_prefix:
             row = {_neutral(name, self._brand_prefix): value for name, value in row.items()}
-        for name in self._secret_fields:
-            row.pop(name, None)
-        for path in self._hidden:
-            _remove(row, path)
+        _remove(row, self._hidden)
         return row
 
-    def _reject(self, row: Any, reason: str, page: RawPage) -> None:
-        if isinstance(row, dict) and not self._keep_personal_data:
-            personal = {column.name for column in self._resource.columns if column.personal}
-            row = {name: value for name, value in row.items() if name not in personal}
-        raw = json.dumps(row, ensure_ascii=True, sort_keys=True)
-        row_hash = hashlib.sha256(f"{self._resource.name} {raw}".encode()).hexdigest()
+    def _reject(self, raw: "_RawRows", reason: str) -> None:
+        (row,), (page,) = raw.rows, raw.pages
+        text = _raw_text(row if self._keep_personal_data else _without(row, self._personal_fields))
+        row_hash = hashlib.sha256(f"{self._resource.name} {text}".encode()).hexdigest()
         self.counts.rejected += 1
         self._rejected.append({
             "row_hash": row_hash,
@@ -188,60 +193,62 @@ class TypedRows:
             "reason": reason,
             "first_seen": self._known_rejects.get(row_hash, page.read_at),
             "last_seen": page.read_at,
-            "raw": raw,
+            "raw": text,
         })  # fmt: skip
 
     # -- columns ------------------------------------------------------------------------------------------
 
-    def _fit(self, rows: Sequence[Row], page: RawPage, rank: int) -> None:
+    def _type_raw(self) -> None:
+        raw, self._raw = self._raw, _RawRows()
+        self._fit(raw)
+
+    def _fit(self, raw: "_RawRows") -> None:
         """Type rows together; where that fails, halve them until the misfits stand alone."""
-        if not rows:
+        if not len(raw):
             return
         try:
-            self._batches.append(self._typed(rows, page, rank))
+            self._batches.append(self._typed(raw))
         except _MisfitError as misfit:
-            if len(rows) == 1:
-                self._reject(rows[0], str(misfit), page)
+            if len(raw) == 1:
+                self._reject(raw, str(misfit))
                 return
-            middle = len(rows) // 2
-            self._fit(rows[:middle], page, rank)
-            self._fit(rows[middle:], page, rank + middle)
+            middle = len(raw) // 2
+            self._fit(raw.part(0, middle))
+            self._fit(raw.part(middle, len(raw)))
         else:
-            self.counts.typed += len(rows)
+            self.counts.typed += len(raw)
 
-    def _typed(self, rows: Sequence[Row], page: RawPage, rank: int) -> pa.RecordBatch:
-        inside = _Inside(rows)
-        arrays = [
-            self._array(column, self._values(column, rows, inside, page, rank))
-            for column in self._resource.stored_columns
-        ]
-        read_seq = self.counts.typed + self.counts.rejected
+    def _typed(self, raw: "_RawRows") -> pa.RecordBatch:
+        if not set(map(type, raw.rows)) <= {dict}:
+            raise _MisfitError("the row is no object")
+        inside = _Inside(raw.rows)
+        arrays = [self._array(column, self._values(column, raw, inside)) for column in self._resource.stored_columns]
         arrays += [
-            _json_array(self._extra(rows)),
-            pa.array([page.read_at] * len(rows), ARROW_TYPES[ColumnType.TIMESTAMP]),
-            pa.array(range(read_seq, read_seq + len(rows)), pa.int64()),
+            _json_array(self._extra(raw.rows)),
+            pa.array([page.read_at for page in raw.pages], ARROW_TYPES[ColumnType.TIMESTAMP]),
+            pa.array(raw.seqs, pa.int64()),
         ]
-        arrays += [pa.nulls(len(rows), field.type) for field in list(self.schema)[len(arrays) :]]
+        arrays += [pa.nulls(len(raw), field.type) for field in list(self.schema)[len(arrays) :]]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _values(self, column: Column, rows: Sequence[Row], inside: "_Inside", page: RawPage, rank: int) -> _Values:
+    def _values(self, column: Column, raw: "_RawRows", inside: "_Inside") -> _Values:
         """Raw values of a column, one for each row."""
         if column.personal and not self._keep_personal_data:
-            return [None] * len(rows)
+            return [None] * len(raw)
         match column.origin:
             case Origin.ROW:
-                return [row.get(column.name) for row in rows]
+                return [row.get(column.name) for row in raw.rows]
             case Origin.INSIDE:
                 return inside.values(column.path)
             case Origin.ENVELOPE:
-                return [_dig(page.envelope, column.path)] * len(rows)
+                return [_dig(page.envelope, column.path) for page in raw.pages]
             case Origin.RANK:
-                return list(range(rank, rank + len(rows)))
+                return raw.ranks
             case Origin.SNAPSHOT_HOUR:
-                hour = page.read_at.replace(minute=0, second=0, microsecond=0)
-                return [int(hour.timestamp())] * len(rows)
+                hours = (page.read_at.replace(minute=0, second=0, microsecond=0) for page in raw.pages)
+                return [int(hour.timestamp()) for hour in hours]
             case Origin.IS_NULL:
-                return [row.get(column.path[0]) is None for row in rows]
+                return [row.get(column.path[0]) is None for row in raw.rows]
 
     def _array(self, column: Column, values: _Values) -> pa.Array:
         if column.origin is Origin.INSIDE:
@@ -268,6 +275,31 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     return pa.schema(
         [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
     )
+
+
+@dataclass
+class _RawRows:
+    """Rows that wait to be typed, with what is known of each: its page, its place there, its order of reading."""
+
+    rows: list[Any] = field(default_factory=list)
+    pages: list[RawPage] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    seqs: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def extend(self, rows: list[Any], page: RawPage, *, first_seq: int) -> None:
+        """Append the rows of a page."""
+        self.rows += rows
+        self.pages += [page] * len(rows)
+        self.ranks += range(1, len(rows) + 1)
+        self.seqs += range(first_seq, first_seq + len(rows))
+
+    def part(self, first: int, end: int) -> "_RawRows":
+        """Return a slice."""
+        span = slice(first, end)
+        return _RawRows(self.rows[span], self.pages[span], self.ranks[span], self.seqs[span])
 
 
 class _Inside:
@@ -358,8 +390,27 @@ def _json_array(values: _Values) -> pa.Array:
 
 def _portable_json(value: Any) -> bytes:
     """JSON that every reader takes: no NaN, no half of a surrogate pair."""
-    text = json.dumps(_without_nan(value), ensure_ascii=False)
+    try:
+        text = json.dumps(_without_nan(value), ensure_ascii=False)
+    except RecursionError:
+        raise _MisfitError("an object is nested too deeply to be stored") from None
     return text.encode("utf-8", "replace")
+
+
+def _raw_text(row: Any) -> str:
+    """A rejected row as JSON text; without its objects, if those are nested too deeply."""
+    try:
+        return json.dumps(_without_nan(row), sort_keys=True)
+    except RecursionError:
+        fields = row.items() if isinstance(row, dict) else ()
+        return json.dumps({name: value for name, value in fields if not isinstance(value, dict | list)})
+
+
+def _without(row: Any, fields: frozenset[str]) -> Any:
+    """A row, or what came in place of one, without some fields."""
+    if isinstance(row, list):
+        return [_without(inner, fields) for inner in row]
+    return {name: value for name, value in row.items() if name not in fields} if isinstance(row, dict) else row
 
 
 def _without_nan(value: Any) -> Any:
@@ -374,18 +425,37 @@ def _neutral(name: str, brand_prefix: str) -> str:
     return f"analytics_{name.removeprefix(brand_prefix)}" if name.startswith(brand_prefix) else name
 
 
-def _remove(value: Any, path: Sequence[str]) -> None:
-    """Delete what stands at `path` inside nested objects, if anything does."""
-    name, *rest = path
-    if not isinstance(value, dict):
+_Tree = dict[str, Any]
+
+
+def _tree(paths: Iterable[Path]) -> _Tree:
+    """Paths as nested mappings, each ending at None."""
+    tree: _Tree = {}
+    for *parents, name in paths:
+        level = tree
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[name] = None
+    return tree
+
+
+def _remove(value: Any, tree: _Tree) -> None:
+    """Delete from nested objects what stands at the ends of a tree's paths; lists on the way are looked through."""
+    if type(value) is list:
+        for inner in value:
+            _remove(inner, tree.get("*") or tree)
         return
-    if not rest:
-        value.pop(name, None)
-    elif name == "*":
-        for inner in value.values():
-            _remove(inner, rest)
-    elif name in value:
-        _remove(value[name], rest)
+    if type(value) is not dict:
+        return
+    for name, rest in tree.items():
+        if name == "*":
+            for inner in value.values():
+                _remove(inner, rest)
+        elif name in value:
+            if rest is None:
+                del value[name]
+            else:
+                _remove(value[name], rest)
 
 
 def _dig(value: Any, path: Path) -> Any:

@@ -174,7 +174,7 @@ class _ToTables(ItemTransform[Any, dict[str, Any]]):
         return self._tables(item)
 
     def _tables(self, item: Any) -> Iterator[Any]:
-        for page in item.response.wanted_pages:
+        for page in item:
             self._rows.add(page)
         last = not item.paginator.has_next_page
         if self._rows.pending < ROWS_PER_TABLE and not last:

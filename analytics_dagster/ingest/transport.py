@@ -6,6 +6,7 @@ paginator is shown all of them. So the cost dlt has for each reply is paid once 
 which pages to read stays in `walk.py`. What pages contain is no concern of this module.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -55,8 +56,8 @@ class Batch(requests.Response):
         self._rows_at = rows_at
 
     def json(self, **_: object) -> Any:
-        """Return the rows of the batch, at the place where one reply has them."""
-        body: Any = [row for page in self.wanted_pages for row in page.rows]
+        """Return the wanted pages, at the place where one reply has its rows: to dlt, a page is an item."""
+        body: Any = self.wanted_pages
         for key in reversed(self._rows_at):
             body = {key: body}
         return body
@@ -99,6 +100,7 @@ class PagesSession(requests.Session):
     def close(self) -> None:
         """End what the client has running."""
         if self._client is not None:
+            gc.unfreeze()
             self._client.close()
             self._client = None
         super().close()
@@ -106,6 +108,8 @@ class PagesSession(requests.Session):
     def _fetch(self, request: "_Prepared") -> list[FetchedPage]:
         if self._client is None:
             self._client = self._connect()
+            # Parsed rows make the collector run often, and it would look through all that is imported each time.
+            gc.freeze()
             self.traffic = self._client.traffic
         query = request.query
         numbers: Sequence[int] = (1,)
