@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test clean
+.PHONY: help setup demo dev check docs test test-slow clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ check: setup ## lint, types, layers, definitions
 docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.documents
 
-test: setup ## the test suite
-	$(RUN) pytest
+test: setup ## the test suite, but for what takes minutes
+	$(RUN) pytest -m 'not slow'
+
+test-slow: setup ## what takes minutes: the UI and its daemon as processes
+	$(RUN) pytest -m slow
 
 clean: ## remove the environment and caches; warehouses and Dagster's history stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

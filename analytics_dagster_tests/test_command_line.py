@@ -147,6 +147,7 @@ def dev(folder: Path) -> Iterator[Dev]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_each_asset_materialises_alone_from_the_ui(dev: Dev, folder: Path):
     launched = {}
     for row in RESOURCES:

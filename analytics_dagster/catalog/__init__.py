@@ -7,6 +7,7 @@ the README's table. An eleventh resource is one more row in `resources.py`.
 from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT, table_columns
 from analytics_dagster.catalog.model import (
     GROUPS,
+    Announcement,
     Column,
     ColumnType,
     Freshness,
@@ -23,6 +24,7 @@ __all__ = [
     "GROUPS",
     "REMOVED_AT",
     "RESOURCES",
+    "Announcement",
     "Column",
     "ColumnType",
     "Freshness",

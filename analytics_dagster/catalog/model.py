@@ -128,6 +128,19 @@ class Freshness:
             raise ValueError(f"Freshness warns ({self.warn_after}) before it fails ({self.fail_after}).")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """What each load tells of a table, so that what is read again after its new rows knows of them.
+
+    Attributes:
+        settled_by: Column that is null while a row is still to change, and filled once it has settled.
+        shown: Columns that say of the newest row, the one with the highest key, what it is.
+    """
+
+    settled_by: str
+    shown: tuple[str, ...]
+
+
 Group = Literal["incremental", "reference", "metrics"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -154,7 +167,8 @@ class Resource:
         lookback: How far before a window its rows are read again, because they can change after the fact.
         changes_silently: Rows change without moving the cursor, so that the nightly refresh reads them all.
         freshness: Age limits of the data.
-        refresh_after: Resource whose new rows make this one worth reading again.
+        refresh_after: Resource whose new rows make this one worth reading again; it announces them.
+        announces: What its loads tell of it; None where no other resource waits for its rows.
         account_key: Needs the account's key rather than the project's.
         lookup: What the request's body asks for.
         replace_by: Columns whose values in a load replace all rows of the table with the same values.
@@ -178,6 +192,7 @@ class Resource:
     lookback: timedelta = timedelta(0)
     changes_silently: bool = False
     refresh_after: str | None = None
+    announces: Announcement | None = None
     account_key: bool = False
     lookup: Lookup | None = None
     replace_by: tuple[str, ...] = ()
@@ -194,9 +209,12 @@ class Resource:
             ("listed_within", self.listed_within),
             ("cursor", (self.cursor,) if self.cursor else ()),
             ("ordered_by", (self.ordered_by,) if self.ordered_by else ()),
+            ("announces", (self.announces.settled_by, *self.announces.shown) if self.announces else ()),
         ):
             if unknown := sorted(set(columns) - set(names)):
                 raise ValueError(f"Resource {self.name!r}: {use} names {unknown}, which it does not declare.")
+        if self.announces and len(self.primary_key) > 1:
+            raise ValueError(f"Resource {self.name!r} announces its newest row, but no single column tells which it is.")
         if any(self.column(name).stored_nullable for name in self.primary_key):
             raise ValueError(f"Resource {self.name!r}: a column of its primary key is nullable.")
         for name in (self.cursor, self.ordered_by):
@@ -233,3 +251,19 @@ class Resource:
     def column(self, name: str) -> Column:
         """Return the column called `name`."""
         return next(column for column in self.columns if column.name == name)
+
+
+def agreeing(*rows: Resource) -> tuple[Resource, ...]:
+    """Return the rows of a catalog, having checked that what they say of each other is so.
+
+    Raises:
+        ValueError: One names a resource that is not there, or waits for one that announces nothing.
+    """
+    by_name = {row.name: row for row in rows}
+    for row in rows:
+        for use, name in (("refresh_after", row.refresh_after), ("lookup", row.lookup and row.lookup.resource)):
+            if name and name not in by_name:
+                raise ValueError(f"Resource {row.name!r}: {use} names {name!r}, which the catalog lacks.")
+        if row.refresh_after and not by_name[row.refresh_after].announces:
+            raise ValueError(f"Resource {row.name!r} waits for {row.refresh_after!r}, which announces no new rows.")
+    return tuple(rows)

@@ -7,7 +7,17 @@ dlt or Dagster.
 from datetime import timedelta
 from functools import partial
 
-from analytics_dagster.catalog.model import Column, ColumnType, Freshness, Group, Lookup, Origin, Resource
+from analytics_dagster.catalog.model import (
+    Announcement,
+    Column,
+    ColumnType,
+    Freshness,
+    Group,
+    Lookup,
+    Origin,
+    Resource,
+    agreeing,
+)
 
 _bigint = partial(Column, type=ColumnType.BIGINT)
 _text = partial(Column, type=ColumnType.TEXT)
@@ -171,6 +181,7 @@ DEPLOYS = Resource(
     cursor="start_time",
     ordered_by="start_time",
     lookback=timedelta(minutes=90),
+    announces=Announcement(settled_by="finish_time", shown=("revision", "environment")),
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
         _bigint(name="id", description="Deploy; grows with time."),
@@ -322,7 +333,7 @@ USERS = Resource(
     ),
 )
 
-RESOURCES = (
+RESOURCES = agreeing(
     ITEMS,
     OCCURRENCES,
     ITEMS_METRICS,

@@ -25,7 +25,7 @@ from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.rows import RowCounts
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import Ledger, build_pipeline, open_ledger
+from analytics_dagster.ingest.warehouse import Announced, Ledger, build_pipeline, open_ledger
 from analytics_dagster.ingest.windows import Window, loaded_through
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class LoadReport:
         new_rows: How many more those are than before.
         rows_removed: Rows that a complete listing lacked for the first time.
         newest: Newest cursor among the rows loaded.
+        announced: What the table tells to those who wait for its new rows.
         unknown_fields: Fields that the catalog does not know.
         requests: Requests sent, retries included.
         retries: Retries among them.
@@ -62,6 +63,7 @@ class LoadReport:
     new_rows: int
     rows_removed: int
     newest: datetime | None
+    announced: Announced | None
     unknown_fields: tuple[str, ...]
     requests: int
     retries: int
@@ -171,6 +173,7 @@ class Load:
             new_rows=rows - self.rows_before,
             rows_removed=removed,
             newest=datetime.fromisoformat(counts["newest"]) if counts["newest"] else None,
+            announced=self._ledger.announced(self.resource),
             unknown_fields=tuple(counts["unknown_fields"]),
             requests=counts["requests"],
             retries=counts["retries"],

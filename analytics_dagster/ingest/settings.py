@@ -26,8 +26,11 @@ SANDBOX = "sandbox"
 
 _START_DATE = date(2026, 11, 1)
 _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
+_CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
 _KEYS = ("api_key", "account_api_key")
+_HIDDEN = (*_KEYS, "failure_webhook")
+"""Settings that are secret: whoever knows a webhook's address can post to it."""
 
 
 def _setting(parse: Callable[[Any], Any], default: Any, doc: str) -> Any:
@@ -95,6 +98,37 @@ def _url(value: Any) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("is a URL without credentials, query or fragment: keys belong in api_key")
     return url
+
+
+def _webhook(value: Any) -> str:
+    url = _text(value)
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError("is a URL such as https://chat.example.com/hook, or empty")
+    return url
+
+
+def _cron(value: Any) -> str:
+    cron = " ".join(_text(value).split())
+    parts = cron.split(" ")
+    if len(parts) != len(_CRON_FIELDS) or not all(map(_fits_cron, parts, _CRON_FIELDS)):
+        raise ValueError(
+            "is a cron expression of minute, hour, day of the month, month and day of the week, such as */15 * * * *"
+        )
+    return cron
+
+
+def _fits_cron(part: str, bounds: tuple[int, int]) -> bool:
+    least, most = bounds
+    for item in part.split(","):
+        match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", item)
+        if not match:
+            return False
+        first, last, step = (None if number is None else int(number) for number in match.groups())
+        first, last = least if first is None else first, most if last is None else last
+        if not least <= first <= last <= most or step == 0:
+            return False
+    return True
 
 
 def _choice(*choices: str) -> Callable[[Any], str]:
@@ -170,6 +204,14 @@ class Settings:
     metrics_active_days: int = _setting(
         _whole(1), 30, "Items whose last occurrence, activation or resolution is younger are asked for metrics."
     )
+    incremental_cron: str = _setting(_cron, "*/15 * * * *", "When the incremental assets are loaded, UTC.")
+    horizon: int = _setting(
+        _whole(1), 48, "Hours back to which the schedule fills gaps by itself; older ones are for a backfill."
+    )
+    automation: bool = _setting(_flag, True, "Whether schedules and sensors run unless stopped in the UI.")
+    failure_webhook: str = _setting(
+        _webhook, "", 'URL that is sent `{"text": …}` when a run fails. It belongs into `secrets.toml`.'
+    )
 
     @property
     def sandbox(self) -> bool:
@@ -182,7 +224,7 @@ class Settings:
         return self.base_url
 
     def __repr__(self) -> str:
-        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _KEYS)
+        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _HIDDEN)
         return f"Settings({', '.join(shown)})"
 
 
@@ -256,7 +298,7 @@ def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
     except ValueError as error:
-        shown = "" if name in _KEYS or name == "base_url" else f", not {value!r}"
+        shown = "" if name in _HIDDEN or name == "base_url" else f", not {value!r}"
         raise SettingsError(f"The setting {SECTION}.{name} {error}{shown}.") from None
 
 

@@ -4,7 +4,7 @@ Statements here are plain SQL that every destination of dlt takes. How rows get 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +66,21 @@ class Warehouse:
     def qualified(self, table: str) -> str:
         """Return `database.schema.table`, as far as the database has a name."""
         return f"{self.file.stem}.{DATASET}.{table}" if self.file else f"{DATASET}.{table}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What a table with rows tells of itself: see `catalog.Announcement`.
+
+    Attributes:
+        settled_rows: Rows that have settled.
+        newest_key: Highest key.
+        shown: Columns of that row, by name.
+    """
+
+    settled_rows: int
+    newest_key: int | str
+    shown: Mapping[str, str]
 
 
 def destination_kind(settings: Settings) -> str:
@@ -273,6 +288,23 @@ class Ledger:
             return int(self._run(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
         except DatabaseUndefinedRelation:
             return 0
+
+    def announced(self, resource: Resource) -> Announced | None:
+        """Return what a resource's table announces; None if that is nothing, or if it has no row."""
+        if resource.announces is None or not self.row_count(resource):
+            return None
+        (key,) = resource.primary_key
+        table = "{" + resource.name + "}"
+        names = resource.announces.shown
+        settled = self._run(f"SELECT count({resource.announces.settled_by}) FROM {table}")
+        newest = self._run(
+            f"SELECT {', '.join((key, *names))} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
+        )
+        return Announced(
+            settled_rows=settled[0][0],
+            newest_key=newest[0][0],
+            shown={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
+        )
 
     def mark_removed(self, resource: Resource, *, read_from: datetime) -> int:
         """Mark the rows that a complete listing, read since `read_from`, lacked; return how many.
