@@ -1,9 +1,11 @@
 """The ten assets: three definitions, derived from the catalog's rows, one op each."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import dagster as dg
+import dlt
 from dagster_dlt import DagsterDltResource, dlt_assets
 from dlt.extract.source import DltSource
 from pydantic import Field
@@ -15,7 +17,7 @@ from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import build_pipeline, destination_kind
+from analytics_dagster.ingest.warehouse import DATASET, destination_kind
 
 POOL = "warehouse"
 """Pool of everything that opens the warehouse: one writer at a time."""
@@ -69,12 +71,17 @@ def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.Ass
 def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
     return {
         "dlt_source": _source_of_specs(rows),
-        # A pipeline into the sandbox: specs are made from it, and the loads have their own.
-        "dlt_pipeline": build_pipeline(),
+        "dlt_pipeline": _pipeline_of_specs(),
         "dagster_dlt_translator": CatalogTranslator(destination_kind(settings)),
         "name": group,
         "pool": POOL,
     }
+
+
+@cache
+def _pipeline_of_specs() -> dlt.Pipeline:
+    """A dlt pipeline that is never run; the loads have their own."""
+    return dlt.pipeline(f"{DATASET}_specs", destination=dlt.destinations.duckdb(), dataset_name=DATASET)
 
 
 def _source_of_specs(rows: Sequence[Resource]) -> DltSource:
