@@ -6,7 +6,6 @@ serving: what a service does while several pages of it are fetched at the same t
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import combinations
 from math import log2
 from operator import attrgetter
@@ -24,7 +23,7 @@ NOW = 1_760_000_000
 MOST_REQUESTS = 2_000
 """More than any list here takes: a walk that asks for more does not end."""
 
-EXAMPLES = settings(max_examples=1_000, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=500, deadline=None, derandomize=True)
 
 
 class Row(NamedTuple):
