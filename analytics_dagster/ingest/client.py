@@ -35,6 +35,8 @@ UNANNOUNCED_RATE_WAIT = 20.0
 QUICK_REPLY = 0.003
 """Seconds: a service that answers so fast is read fastest by one thread, for parsing keeps the others waiting."""
 
+_DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_ZEROS = b"0" * 19
 _LONG_INTEGER = re.compile(rb"[:\[,]\s*-?\d{19}")
 _MESSAGE_LENGTH = 300
 
@@ -323,6 +325,11 @@ def _rate_wait(headers: Mapping[str, str]) -> float:
     return UNANNOUNCED_RATE_WAIT
 
 
+def _has_long_integer(data: bytes) -> bool:
+    """Whether JSON holds an integer of more digits than fit into 64 bits, as far as that can be told quickly."""
+    return _ZEROS in data.translate(_DIGITS_TO_ZEROS) and _LONG_INTEGER.search(data) is not None
+
+
 def _parse(data: bytes) -> Any:
     """Parse JSON; with the slower parser where the faster one refuses or rounds a value.
 
@@ -331,7 +338,7 @@ def _parse(data: bytes) -> Any:
     Raises:
         ValueError: It is no JSON.
     """
-    if not _LONG_INTEGER.search(data):
+    if not _has_long_integer(data):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:

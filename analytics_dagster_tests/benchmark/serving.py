@@ -1,0 +1,80 @@
+"""The server's process, seen from the benchmark: start it, steer it, ask what it served, end it."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder from which the project's packages are imported."""
+
+LIFETIME = 3_600.0
+"""Seconds after which a server ends by itself, whatever became of the benchmark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        url: Base URL of what it serves.
+        rows: Occurrences in its list.
+        newest: Time of the newest, in epoch seconds.
+        spacing: Seconds between two.
+    """
+
+    url: str
+    rows: int
+    newest: int
+    spacing: float
+
+    def reset(self, **behaviour: float) -> None:
+        """Forget requests and arrivals; set `delay`, `jitter`, `arrivals_per_second` and `seed`, all 0 by default."""
+        self._ask("reset", behaviour)
+
+    def stats(self) -> dict[str, Any]:
+        """Return `requests` by path, `arrived` rows and `cpu_seconds` of the process."""
+        return self._ask("stats", {})
+
+    def truth(self, start: float | None = None, end: float | None = None) -> set[tuple[int, int]]:
+        """Return id and time of the occurrences whose time lies in `[start, end)`."""
+        bounds = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
+        answer = self._ask("truth", bounds)
+        return set(zip(answer["ids"], answer["times"], strict=True))
+
+    def _ask(self, command: str, query: dict[str, float]) -> Any:
+        address = f"{self.url}/control/{command}?{urlencode(query)}"
+        with urllib.request.urlopen(address, timeout=60) as reply:
+            return json.load(reply)
+
+
+@contextmanager
+def serving(rows: int, *, spacing: float = 3.6, newest: int | None = None) -> Iterator[Server]:
+    """Serve a list of occurrences from a process of its own.
+
+    Args:
+        rows: Occurrences to begin with.
+        spacing: Seconds between two.
+        newest: Time of the newest; a minute ago by default.
+    """
+    newest = newest or int(time.time()) - 60
+    command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.server"]
+    options = {"rows": rows, "newest": newest, "spacing": spacing, "seconds": LIFETIME}
+    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        port = process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError("The benchmark's server did not start; its message is above.")
+        yield Server(url=f"http://127.0.0.1:{port}", rows=rows, newest=newest, spacing=spacing)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
