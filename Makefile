@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test test-slow clean
+.PHONY: help setup demo dev check docs test test-slow bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: setup ## the test suite, but for what takes minutes
 
 test-slow: setup ## what takes minutes: the UI and its daemon as processes
 	$(RUN) pytest -m slow
+
+bench: setup ## what a load costs, beside plain dlt and the fastest loop; half an hour
+	$(RUN) analytics_dagster_tests.benchmark
 
 clean: ## remove the environment and caches; warehouses and Dagster's history stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

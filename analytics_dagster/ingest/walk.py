@@ -136,11 +136,11 @@ def walk(reading: ListReading, bounds: Bounds, *, read_ahead: int, name: str) ->
     Args:
         reading: How to read a row.
         bounds: What is wanted.
-        read_ahead: Pages to ask for at a time, the proof of continuity included.
+        read_ahead: Pages to ask for at a time, beside the proof of continuity.
         name: The list's name, for warnings.
 
     Yields:
-        Requests of at most `read_ahead` pages.
+        Requests of at most `read_ahead` pages and a proof.
     """
     try:
         yield from _Walker(reading, read_ahead=read_ahead if reading.ordered else 1).run(bounds)
@@ -154,8 +154,7 @@ class _Walker:
 
     def __init__(self, reading: ListReading, *, read_ahead: int) -> None:
         self._reading = reading
-        self._most = max(1, read_ahead - 1)
-        """Pages of a request beside page 1, the proof."""
+        self._most = read_ahead
         self._head: _Seen | None = None
         """Page 1, as it was last read."""
         self._recent: deque[_Seen] = deque(maxlen=_REMEMBERED_PAGES)
