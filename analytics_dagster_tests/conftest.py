@@ -15,6 +15,7 @@ from dlt.common.runtime.run_context import active, switch_context
 
 from analytics_dagster.definitions import build_definitions
 from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.defs.jobs import DATA_CHECKS
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
@@ -136,3 +137,41 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     data = event.step_failure_data.user_failure_data
     assert data, event.step_failure_data.error
     return data.description or ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How a check ended."""
+
+    level: str
+    description: str
+    metadata: dict[str, Any]
+
+
+def checked(project: Project, selection: dg.AssetSelection | None = None) -> dict[tuple[str, str], Checked]:
+    """Run the checks and return how they ended, by asset and check."""
+    result = run_checks(project, selection)
+    assert result.success
+    return {
+        (evaluation.asset_key.path[-1], evaluation.check_name): Checked(
+            level="PASS" if evaluation.passed else evaluation.severity.value,
+            description=evaluation.description or "",
+            metadata={name: value.value for name, value in evaluation.metadata.items()},
+        )
+        for evaluation in result.get_asset_check_evaluations()
+    }
+
+
+def run_checks(project: Project, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
+    """Run the job of the checks, or a selection of them."""
+    definitions = build_definitions(definition_settings())
+    if selection is None:
+        job = definitions.resolve_job_def(DATA_CHECKS)
+        return job.execute_in_process(instance=project.instance, raise_on_error=False)
+    return dg.materialize(
+        [*(definitions.assets or []), *(definitions.asset_checks or [])],
+        selection=selection,
+        resources=definitions.resources,
+        instance=project.instance,
+        raise_on_error=False,
+    )

@@ -1,5 +1,6 @@
 """The catalog says what the specification says, spelled out here once more, and refuses impossible rows."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,15 +12,18 @@ from analytics_dagster.catalog import (
     GROUPS,
     REMOVED_AT,
     RESOURCES,
+    Announcement,
     Column,
     ColumnType,
     Freshness,
     Origin,
+    Reference,
     Resource,
     resource,
     resources_in,
     table_columns,
 )
+from analytics_dagster.catalog.model import agreeing
 
 # Resource, request, rows at, pages of how many rows (None: not in pages), primary key, cursor.
 SPECIFICATION = [
@@ -257,6 +261,8 @@ ID = column(name="id", type=ColumnType.BIGINT)
 AT = column(name="at", type=ColumnType.TIMESTAMP)
 NOTE = column(name="note", type=ColumnType.TEXT, nullable=True)
 EMAIL = column(name="email", type=ColumnType.TEXT, personal=True)
+WIDGET_ID = column(name="widget_id", type=ColumnType.BIGINT)
+WIDGET = Reference(column="widget_id", resource="widgets", tolerated=timedelta(hours=1))
 DAYS = Freshness(warn_after=timedelta(days=1), fail_after=timedelta(days=2))
 ORDERED: dict[str, Any] = {"paged": True, "cursor": "at", "ordered_by": "at"}
 
@@ -297,6 +303,17 @@ def gadgets(**facts: Any) -> Resource:
         ({"lookback": timedelta(minutes=1)}, "only windows have a lookback"),
         ({"changes_silently": True}, "only windows have a lookback or a nightly refresh"),
         ({"listed_within": ("id",)}, "only a complete listing is bounded by columns"),
+        ({"announces": Announcement(settled_by="done", shown=())}, "announces names ['done']"),
+        ({"announces": Announcement(settled_by="at", shown=("title",))}, "announces names ['title']"),
+        (
+            {"announces": Announcement(settled_by="at", shown=()), "primary_key": ("id", "at")},
+            "announces its newest row, which only a key of one column tells",
+        ),
+        ({"cursor": "at", "references": WIDGET}, "references names ['widget_id'], which it does not declare"),
+        (
+            {"columns": (ID, WIDGET_ID), "references": WIDGET},
+            "has references, but no cursor that tells which are young",
+        ),
         ({**ORDERED, "complete_listing": True}, "is incremental"),
         ({**ORDERED, "refresh_after": "deploys"}, "is incremental"),
     ],
@@ -306,6 +323,29 @@ def test_an_impossible_resource_is_refused_with_a_sentence(facts: dict[str, Any]
         gadgets(**facts)
 
     assert sentence in str(refusal.value)
+
+
+def test_a_resource_refers_only_to_one_whose_rows_have_a_key_of_one_column() -> None:
+    referring = gadgets(cursor="at", columns=(ID, AT, WIDGET_ID), references=WIDGET)
+    widgets = replace(gadgets(), name="widgets")
+
+    assert agreeing(referring, widgets) == (referring, widgets)
+    assert WIDGET.noun == "widget"
+    with pytest.raises(ValueError, match=r"^Resource 'gadgets' refers to a row of 'widgets' by one column, .+\.$"):
+        agreeing(referring, replace(widgets, primary_key=("id", "at")))
+    with pytest.raises(ValueError, match=r"^Resource 'gadgets': references names 'widgets', which .+ lacks\.$"):
+        agreeing(referring)
+
+
+def test_a_resource_waits_only_for_one_that_announces_its_new_rows() -> None:
+    waiting, silent = gadgets(refresh_after="widgets"), replace(gadgets(), name="widgets")
+    announcing = replace(silent, announces=Announcement(settled_by="at", shown=("note",)))
+
+    assert agreeing(waiting, announcing) == (waiting, announcing)
+    with pytest.raises(ValueError, match=r"^Resource 'gadgets' waits for 'widgets', which announces no new rows\.$"):
+        agreeing(waiting, silent)
+    with pytest.raises(ValueError, match=r"^Resource 'gadgets': refresh_after names 'widgets', which .+ lacks\.$"):
+        agreeing(waiting)
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,27 @@
 """The ways a person starts a load: Dagster's command line, the UI's GraphQL endpoint, the demo."""
 
-import json
-import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 
 from analytics_dagster.catalog import RESOURCES
-from analytics_dagster_tests.conftest import CONFIG
+from analytics_dagster_tests.dev import DAGSTER, Dev, a_clone, environment, running_dev
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = [row.name for row in RESOURCES]
 TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-DAGSTER = [sys.executable, "-m", "dagster"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's configuration, as a clone has it, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("clone")
-    (folder / ".dlt").mkdir()
-    (folder / ".dlt" / "config.toml").write_text(CONFIG)
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
-def environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SOURCES__", "DESTINATION__", "DAGSTER_HOME", "API_KEY"))
-    }
+    """A folder as a clone has it."""
+    return a_clone(tmp_path_factory.mktemp("clone"))
 
 
 def count(folder: Path, table: str) -> int:
@@ -81,70 +59,10 @@ def test_an_asset_materialises_from_the_command_line_in_another_directory(folder
     assert "deploys: loaded" in done.stderr or count(folder, "deploys") > 0
 
 
-class Dev:
-    """A running `dagster dev`, spoken to as the UI does."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            answer = json.load(reply)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    def launch(self, name: str, tags: dict[str, str]) -> str:
-        answer = self.ask(
-            """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
-                __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
-            params={
-                "mode": "default",
-                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
-                "runConfigData": {},
-                "selector": {
-                    "repositoryLocationName": "analytics_dagster",
-                    "repositoryName": "__repository__",
-                    "pipelineName": "__ASSET_JOB",
-                    "assetSelection": [{"path": ["analytics", name]}],
-                    "assetCheckSelection": [],
-                },
-            },
-        )["launchPipelineExecution"]
-        assert answer["__typename"] == "LaunchRunSuccess", answer
-        return answer["run"]["runId"]
-
-    def statuses(self) -> dict[str, str]:
-        runs = self.ask("{ runsOrError { ... on Runs { results { runId status } } } }")["runsOrError"]["results"]
-        return {run["runId"]: run["status"] for run in runs}
-
-
 @pytest.fixture(scope="module")
 def dev(folder: Path) -> Iterator[Dev]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [*DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-            except OSError:
-                assert time.monotonic() < deadline, "dagster dev did not answer"
-                time.sleep(0.5)
-        yield Dev(f"http://127.0.0.1:{port}/graphql")
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+    with running_dev(folder, SOURCES__ANALYTICS__AUTOMATION="false") as dev:
+        yield dev
 
 
 @pytest.mark.slow

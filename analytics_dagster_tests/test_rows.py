@@ -492,7 +492,7 @@ def test_unknown_fields_are_kept_as_one_object_and_named() -> None:
     result = type_rows("deploys", known, unknown)
 
     assert result.rows[0]["extra"] is None
-    assert json.loads(result.rows[1]["extra"]) == {"zone.name": "eu", "a-b c": [1], "half": "?"}
+    assert result.rows[1]["extra"].replace(" ", "") == '{"a-bc":[1],"half":"?","zone.name":"eu"}'
     assert result.typed.counts.unknown_fields == {"zone.name", "a-b c", "half"}
     assert result.typed.counts.as_dict()["unknown_fields"] == ["a-b c", "half", "zone.name"]
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from dlt.common.runtime.run_context import active, switch_context
 
@@ -94,6 +95,16 @@ VALUES = [
     ("keep_personal_data", "true", "true", True),
     ("keep_personal_data", "False", "false", False),
     ("metrics_active_days", "7", "7", 7),
+    ("incremental_cron", "*/5 * * * *", '"*/5  * * * * "', "*/5 * * * *"),
+    ("horizon", "12", "12", 12),
+    ("automation", "false", "false", False),
+    (
+        "failure_webhook",
+        "https://chat.example.com/a?b=c",
+        '"https://chat.example.com/a?b=c"',
+        "https://chat.example.com/a?b=c",
+    ),
+    ("failure_webhook", "", '""', ""),
 ]
 
 
@@ -273,6 +284,56 @@ def test_a_table_for_a_value_or_the_reverse_is_refused_by_name(
     toml(lines)
 
     assert f"sources.analytics.{name}" in refusal()
+
+
+# Cron expressions, and whether they are taken.
+CRONS = {
+    "* * * * *": True,
+    "*/15 * * * *": True,
+    "0,30 6-20/2 1-15 1,7 1-5": True,
+    "59 23 31 12 7": True,
+    "5/20 * * * 0": True,
+    "0 0 29 2 *": True,
+    "0 0 30,1 2 *": True,
+    "": False,
+    "* * * *": False,
+    "* * * * * *": False,
+    "60 * * * *": False,
+    "* 24 * * *": False,
+    "* * 0 * *": False,
+    "* * * 13 *": False,
+    "* * * * 8": False,
+    "20-10 * * * *": False,
+    "*/0 * * * *": False,
+    "1,,2 * * * *": False,
+    "0 0 30 2 *": False,
+    "0 0 31 4,6 *": False,
+    "every minute": False,
+    "@hourly": False,
+}
+
+
+@pytest.mark.parametrize(("cron", "taken"), CRONS.items())
+def test_a_cron_expression_is_taken_only_where_dagster_can_go_by_it(
+    env: Callable[..., None], *, cron: str, taken: bool
+) -> None:
+    env(incremental_cron=cron)
+
+    if taken:
+        schedule = dg.ScheduleDefinition(job_name="job", cron_schedule=load_settings().incremental_cron)
+        assert schedule.cron_schedule == cron
+    else:
+        assert refusal().startswith("The setting sources.analytics.incremental_cron is a cron expression in numbers")
+
+
+@pytest.mark.parametrize("url", ["chat.example.com/s3cret", "ftp://chat.example.com/s3cret", "https:///s3cret"])
+def test_a_webhook_that_is_no_url_is_refused_and_not_repeated(env: Callable[..., None], url: str) -> None:
+    env(failure_webhook=url)
+
+    sentence = refusal()
+
+    assert sentence.startswith("The setting sources.analytics.failure_webhook is a URL such as")
+    assert "s3cret" not in sentence
 
 
 @pytest.mark.parametrize("url", ["https://user:hunter2@api.example.com", "https://hunter2@api.example.com"])

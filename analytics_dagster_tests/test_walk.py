@@ -460,6 +460,30 @@ def test_a_list_with_its_oldest_row_first_is_read_whole() -> None:
         assert within(live.rows, bounds) <= set(drive(live, bounds).seen), bounds
 
 
+@pytest.mark.parametrize("read_ahead", [1, 5])
+def test_pages_out_of_order_are_noticed_though_each_is_in_order(
+    read_ahead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = newest_first(200, apart=600)
+    pages = [rows[first : first + 10] for first in range(0, 200, 10)]
+    live = LiveList([row for number in (0, 3, 1, 2, *range(4, 20)) for row in pages[number]], page_size=10)
+
+    trip = drive(live, Bounds(start=pages[3][-1].time), read_ahead=read_ahead)
+
+    assert set(trip.seen) == set(rows)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("read_ahead", [1, 5])
+def test_an_old_row_among_newer_ones_does_not_end_the_walk(read_ahead: int) -> None:
+    bounds = Bounds(start=NOW - 60 * 100)
+    for place in range(60):
+        rows = newest_first(200)
+        rows.insert(place, Row(999, NOW - 30 * HOUR))
+        trip = drive(LiveList(rows, page_size=10), bounds, read_ahead=read_ahead)
+        assert within(rows, bounds) <= set(trip.seen), f"old row at {place}"
+
+
 def test_a_burst_is_not_taken_for_disorder(caplog: pytest.LogCaptureFixture) -> None:
     for before in range(1, 12):
         live = LiveList(newest_first(400), 10, scripted({before: lambda live: live.arrive(25)}))

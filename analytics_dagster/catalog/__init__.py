@@ -15,6 +15,7 @@ from analytics_dagster.catalog.model import (
     Lookup,
     Origin,
     Path,
+    Reference,
     Resource,
 )
 from analytics_dagster.catalog.resources import RESOURCES, resource, resources_in
@@ -32,6 +33,7 @@ __all__ = [
     "Lookup",
     "Origin",
     "Path",
+    "Reference",
     "Resource",
     "resource",
     "resources_in",

@@ -141,6 +141,26 @@ class Announcement:
     shown: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A column whose values are keys of another resource's rows.
+
+    Attributes:
+        column: Column that holds the key.
+        resource: Resource whose rows are meant.
+        tolerated: Age, by the cursor, up to which a row may be there before the one that it names.
+    """
+
+    column: str
+    resource: str
+    tolerated: timedelta
+
+    @property
+    def noun(self) -> str:
+        """What the column names: `item` for `item_id`."""
+        return self.column.removesuffix("_id")
+
+
 Group = Literal["incremental", "reference", "metrics"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -171,6 +191,7 @@ class Resource:
         announces: What its loads tell of it; None where no other resource waits for its rows.
         account_key: Needs the account's key rather than the project's.
         lookup: What the request's body asks for.
+        references: A column whose values are keys of another resource's rows, for a check of them.
         replace_by: Columns whose values in a load replace all rows of the table with the same values.
         complete_listing: Each load lists every row that there is: one that it lacks gets `removed_at`.
         listed_within: Columns whose values bound what a complete listing speaks of.
@@ -195,26 +216,13 @@ class Resource:
     announces: Announcement | None = None
     account_key: bool = False
     lookup: Lookup | None = None
+    references: Reference | None = None
     replace_by: tuple[str, ...] = ()
     complete_listing: bool = False
     listed_within: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [column.name for column in self.columns]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Resource {self.name!r} declares a column twice.")
-        for use, columns in (
-            ("primary_key", self.primary_key),
-            ("replace_by", self.replace_by),
-            ("listed_within", self.listed_within),
-            ("cursor", (self.cursor,) if self.cursor else ()),
-            ("ordered_by", (self.ordered_by,) if self.ordered_by else ()),
-            ("announces", (self.announces.settled_by, *self.announces.shown) if self.announces else ()),
-        ):
-            if unknown := sorted(set(columns) - set(names)):
-                raise ValueError(f"Resource {self.name!r}: {use} names {unknown}, which it does not declare.")
-        if self.announces and len(self.primary_key) > 1:
-            raise ValueError(f"Resource {self.name!r} announces its newest row, but no single column tells which it is.")
+        self._refuse_unknown_columns()
         if any(self.column(name).stored_nullable for name in self.primary_key):
             raise ValueError(f"Resource {self.name!r}: a column of its primary key is nullable.")
         for name in (self.cursor, self.ordered_by):
@@ -228,8 +236,28 @@ class Resource:
             raise ValueError(f"Resource {self.name!r}: only windows have a lookback or a nightly refresh.")
         if self.listed_within and not self.complete_listing:
             raise ValueError(f"Resource {self.name!r}: only a complete listing is bounded by columns.")
+        if self.announces and len(self.primary_key) > 1:
+            raise ValueError(f"Resource {self.name!r} announces its newest row, which only a key of one column tells.")
+        if self.references and not self.cursor:
+            raise ValueError(f"Resource {self.name!r} has references, but no cursor that tells which are young.")
         if self.incremental and (self.refresh_after or self.complete_listing):
             raise ValueError(f"Resource {self.name!r} is incremental: it has a schedule, and no complete listing.")
+
+    def _refuse_unknown_columns(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Resource {self.name!r} declares a column twice.")
+        for use, columns in (
+            ("primary_key", self.primary_key),
+            ("replace_by", self.replace_by),
+            ("listed_within", self.listed_within),
+            ("cursor", (self.cursor,) if self.cursor else ()),
+            ("ordered_by", (self.ordered_by,) if self.ordered_by else ()),
+            ("references", (self.references.column,) if self.references else ()),
+            ("announces", (self.announces.settled_by, *self.announces.shown) if self.announces else ()),
+        ):
+            if unknown := sorted(set(columns) - set(names)):
+                raise ValueError(f"Resource {self.name!r}: {use} names {unknown}, which it does not declare.")
 
     @property
     def incremental(self) -> bool:
@@ -257,13 +285,23 @@ def agreeing(*rows: Resource) -> tuple[Resource, ...]:
     """Return the rows of a catalog, having checked that what they say of each other is so.
 
     Raises:
-        ValueError: One names a resource that is not there, or waits for one that announces nothing.
+        ValueError: One names a resource that is not there, waits for one that announces nothing, or refers to one
+            whose rows no single column names.
     """
     by_name = {row.name: row for row in rows}
     for row in rows:
-        for use, name in (("refresh_after", row.refresh_after), ("lookup", row.lookup and row.lookup.resource)):
+        for use, name in (
+            ("refresh_after", row.refresh_after),
+            ("lookup", row.lookup and row.lookup.resource),
+            ("references", row.references and row.references.resource),
+        ):
             if name and name not in by_name:
                 raise ValueError(f"Resource {row.name!r}: {use} names {name!r}, which the catalog lacks.")
         if row.refresh_after and not by_name[row.refresh_after].announces:
             raise ValueError(f"Resource {row.name!r} waits for {row.refresh_after!r}, which announces no new rows.")
+        if row.references and len(by_name[row.references.resource].primary_key) > 1:
+            raise ValueError(
+                f"Resource {row.name!r} refers to a row of {row.references.resource!r} by one column, "
+                "which is not its whole key."
+            )
     return tuple(rows)

@@ -15,6 +15,7 @@ from analytics_dagster.catalog.model import (
     Group,
     Lookup,
     Origin,
+    Reference,
     Resource,
     agreeing,
 )
@@ -85,6 +86,7 @@ OCCURRENCES = Resource(
     cursor="timestamp",
     ordered_by="timestamp",
     lookback=timedelta(minutes=10),
+    references=Reference(column="item_id", resource="items", tolerated=timedelta(hours=1)),
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
         _bigint(name="id", description="Occurrence; grows with time."),

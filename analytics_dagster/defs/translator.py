@@ -39,6 +39,9 @@ class CatalogTranslator(DagsterDltTranslator):
             group_name=row.group,
             kinds={"dlt", self._destination},
             owners=OWNERS,
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                fail_window=row.freshness.fail_after, warn_window=row.freshness.warn_after
+            ),
             metadata={
                 "dagster/column_schema": column_schema(row),
                 "primary_key": ", ".join(row.primary_key),

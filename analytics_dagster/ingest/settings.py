@@ -26,7 +26,8 @@ SANDBOX = "sandbox"
 
 _START_DATE = date(2026, 11, 1)
 _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
-_CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
 _KEYS = ("api_key", "account_api_key")
 _HIDDEN = (*_KEYS, "failure_webhook")
@@ -109,26 +110,32 @@ def _webhook(value: Any) -> str:
 
 
 def _cron(value: Any) -> str:
-    cron = " ".join(_text(value).split())
-    parts = cron.split(" ")
-    if len(parts) != len(_CRON_FIELDS) or not all(map(_fits_cron, parts, _CRON_FIELDS)):
-        raise ValueError(
-            "is a cron expression of minute, hour, day of the month, month and day of the week, such as */15 * * * *"
-        )
-    return cron
+    parts = _text(value).split()
+    if len(parts) == len(_CRON_BOUNDS):
+        _, _, days, months, _ = fields = [_cron_values(*pair) for pair in zip(parts, _CRON_BOUNDS, strict=True)]
+        if all(fields) and any(day <= _DAYS_OF_MONTH[month - 1] for day in days for month in months):
+            return " ".join(parts)
+    raise ValueError(
+        "is a cron expression in numbers, of minute, hour, day of the month, month and day of the week, such as "
+        "*/15 * * * *"
+    )
 
 
-def _fits_cron(part: str, bounds: tuple[int, int]) -> bool:
-    least, most = bounds
+def _cron_values(part: str, bounds: tuple[int, int]) -> set[int]:
+    """Return the values that a field of a cron expression stands for; none if it is no such field."""
+    values: set[int] = set()
     for item in part.split(","):
-        match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", item)
+        match = re.fullmatch(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([0-9]{1,2}))?", item)
         if not match:
-            return False
+            return set()
         first, last, step = (None if number is None else int(number) for number in match.groups())
-        first, last = least if first is None else first, most if last is None else last
-        if not least <= first <= last <= most or step == 0:
-            return False
-    return True
+        start = bounds[0] if first is None else first
+        # Without a step a single number is itself; with one it starts there and goes on to the end.
+        end = (bounds[1] if first is None or step else start) if last is None else last
+        if not bounds[0] <= start <= end <= bounds[1] or step == 0:
+            return set()
+        values.update(range(start, end + 1, step or 1))
+    return values
 
 
 def _choice(*choices: str) -> Callable[[Any], str]:
@@ -141,6 +148,8 @@ def _choice(*choices: str) -> Callable[[Any], str]:
 
 
 def _names(value: Any) -> frozenset[str]:
+    if not isinstance(value, str | list):
+        raise ValueError("is a list of resources")
     names = [name.strip() for name in value.strip("[] ").split(",")] if isinstance(value, str) else list(value)
     names = [str(name).strip("\"' ") for name in names if name]
     if unknown := sorted(set(names) - set(_RESOURCE_NAMES)):
@@ -192,7 +201,11 @@ class Settings:
         _whole(1), {}, "Rows a page (sent as `limit`), by resource: `page_size.occurrences = 1000`."
     )
     disabled: frozenset[str] = _setting(_names, frozenset(), "Resources to leave out.")
-    read_ahead: int = _setting(_whole(1), 8, "Pages in flight at a time; 1 reads them one by one.")
+    read_ahead: int = _setting(
+        _whole(1),
+        8,
+        "Pages in flight at a time, beside page 1 as a proof that the list did not grow; 1 reads them one by one.",
+    )
     request_timeout: float = _setting(_number(0.1), 60.0, "Seconds to wait for a reply.")
     max_rate_wait: float = _setting(
         _number(0), 600.0, "Seconds to wait at most for the rate limit's window to end, before a resource fails."

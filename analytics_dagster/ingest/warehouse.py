@@ -118,6 +118,7 @@ def build_pipeline(
     settings: Settings | None = None,
     *,
     pipelines_dir: str | None = None,
+    connection: Any = None,
 ) -> dlt.Pipeline:
     """Return a dlt pipeline into the warehouse. It opens nothing yet.
 
@@ -125,11 +126,12 @@ def build_pipeline(
         resource: Whose pipeline; one each, so that none can hold back another. None for the loader's own tables.
         settings: Which warehouse, and DuckDB's memory limit.
         pipelines_dir: Where dlt keeps its working files; its own default otherwise.
+        connection: A connection to the DuckDB file that is open already, to use instead of opening another.
     """
     settings = settings or Settings()
     pipeline = dlt.pipeline(
         pipeline_name=f"{DATASET}_{resource.name if resource else 'loads'}",
-        destination=_destination(settings),
+        destination=_destination(settings, connection),
         dataset_name=DATASET,
         pipelines_dir=cast("str", pipelines_dir),  # None is its default, and how it is typed
     )
@@ -138,10 +140,12 @@ def build_pipeline(
     return pipeline
 
 
-def _destination(settings: Settings) -> Destination[Any, Any]:
+def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     place = warehouse(settings)
     if place.file is None:
         return dlt.destination(place.name, destination_type=place.kind)
+    if connection is not None:
+        return dlt.destinations.duckdb(connection, destination_name=place.name)
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415 - slow to import
 
     limits = {"memory_limit": settings.memory_limit} if settings.memory_limit else {}
@@ -162,27 +166,38 @@ def writing(settings: Settings) -> Iterator[Warehouse]:
         # Other destinations take several writers; within one Dagster instance the pool keeps them in turn.
         yield place
         return
-    lock = FileLock(place.file.with_suffix(".lock"))
+    with turn_at(place.file, place.name, settings.lock_timeout):
+        _check_writable(place.file, place.name)
+        yield place
+
+
+@contextmanager
+def turn_at(file: Path, name: str, timeout: float) -> Iterator[None]:
+    """Have the DuckDB file to oneself among the processes of this project, to write it or to read it.
+
+    Raises:
+        WarehouseError: Another process did not finish within `timeout` seconds, or there can be no lock.
+    """
+    lock = FileLock(file.with_suffix(".lock"))
     try:
-        place.file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("%s is being written by another process; waiting for it to finish", place.file)
-            lock.acquire(timeout=settings.lock_timeout)
+            logger.info("%s is being written by another process; waiting for it to finish", file)
+            lock.acquire(timeout=timeout)
     except Timeout:
         raise WarehouseError(
-            f"{place.file} is still being written by another process after {settings.lock_timeout:.0f} s. Wait "
-            "for that load to finish, or raise lock_timeout."
+            f"{file} is still being written by another process after {timeout:.0f} s. Wait for that load to finish, "
+            "or raise lock_timeout."
         ) from None
     except OSError as error:
         raise WarehouseError(
-            f"{place.file.parent} cannot be written ({error.strerror}). Make it writable, or set "
-            f"destination.{place.name}.credentials to a file elsewhere."
+            f"{file.parent} cannot be written ({error.strerror}). Make it writable, or set "
+            f"destination.{name}.credentials to a file elsewhere."
         ) from None
     try:
-        _check_writable(place.file, place.name)
-        yield place
+        yield
     finally:
         lock.release()
 
@@ -247,7 +262,7 @@ class Ledger:
             resource.name,
             self._source,
         )
-        return [Window(start=start and _utc(start), end=_utc(end)) for start, end in rows]
+        return [Window(start=start and utc(start), end=utc(end)) for start, end in rows]
 
     def record(self, resource: Resource, window: Window, rows: int) -> None:
         """Record that a window of a resource was loaded. Its rows are in the table by now."""
@@ -266,7 +281,7 @@ class Ledger:
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return when each rejected row of a resource was first seen, by its hash."""
         rows = self._run(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
-        return {row_hash: _utc(seen) for row_hash, seen in rows}
+        return {row_hash: utc(seen) for row_hash, seen in rows}
 
     def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
         """Return the values that a resource's requests ask for; none before the table they come from exists."""
@@ -324,8 +339,12 @@ class Ledger:
 
     def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
         """Run a statement and return its rows; `{table}` in it stands for that table's qualified name."""
-        names = _Names(self._client.make_qualified_table_name)
-        return self._client.execute_sql(statement.format_map(names), *parameters) or []
+        return self._client.execute_sql(with_table_names(statement, self._client), *parameters) or []
+
+
+def with_table_names(statement: str, client: SqlClient) -> str:
+    """Return a statement with the qualified name of each `{table}` in it."""
+    return statement.format_map(_Names(client.make_qualified_table_name))
 
 
 class _Names(dict[str, str]):
@@ -353,5 +372,6 @@ def _empty_tables() -> list[Any]:
     ]
 
 
-def _utc(moment: datetime) -> datetime:
+def utc(moment: datetime) -> datetime:
+    """Return a moment in UTC, which a destination may have returned without saying so."""
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

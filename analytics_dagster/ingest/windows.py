@@ -1,6 +1,6 @@
 """Windows of a cursor, and how far the windows that were loaded reach. Pure: no clock, no warehouse."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -36,6 +36,19 @@ class Window:
         if self.start is None:
             return inside
         return pc.and_(inside, pc.greater_equal(cursor, pa.scalar(self.start, cursor.type)))
+
+
+def gaps(windows: Iterable[Window], within: Window) -> Iterator[Window]:
+    """Yield what no window covers of a span that has a start, oldest first."""
+    assert within.start is not None
+    through = within.start
+    for window in sorted(windows, key=lambda window: window.start or _BEGINNING):
+        if window.start is not None and through < window.start:
+            yield Window(start=through, end=min(window.start, within.end))
+        through = max(through, window.end)
+        if through >= within.end:
+            return
+    yield Window(start=through, end=within.end)
 
 
 def loaded_through(windows: Iterable[Window], start: datetime) -> datetime:
