@@ -96,15 +96,15 @@ class Dev:
 
 @contextmanager
 def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
-    """Run `dagster dev` in a folder, with settings as environment variables."""
+    """Run `dagster dev` in a folder, with settings as environment variables. What it says goes to `dev.log` there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [*DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder, env=environment(**variables),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    with (folder / "dev.log").open("w") as log:
+        process = subprocess.Popen(
+            [*DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder, env=environment(**variables), stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + 90
         while True:
@@ -112,7 +112,8 @@ def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
                 with socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
             except OSError:
-                assert time.monotonic() < deadline, "dagster dev did not answer"
+                assert process.poll() is None, f"dagster dev ended: {log.name}"
+                assert time.monotonic() < deadline, f"dagster dev did not answer: {log.name}"
                 time.sleep(0.5)
         yield Dev(f"http://127.0.0.1:{port}/graphql")
     finally:

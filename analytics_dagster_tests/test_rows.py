@@ -766,7 +766,7 @@ def pages_of(draw: st.DrawFn, good: dict[str, Any]) -> list[RawPage]:
 
 
 @pytest.mark.parametrize(("name", "good"), [("deploys", deploy()), ("occurrences", occurrence(full_data()))])
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_every_row_of_any_page_is_typed_or_rejected(name: str, good: dict[str, Any], data: st.DataObject) -> None:
     pages = data.draw(pages_of(good))

@@ -454,9 +454,10 @@ def test_a_list_in_another_order_is_read_whole_with_a_warning(
     assert "Reading the whole list" in warning.getMessage()
 
 
-def test_a_list_with_its_oldest_row_first_is_read_whole() -> None:
+@pytest.mark.parametrize("apart", [600, 2])
+def test_a_list_with_its_oldest_row_first_is_read_whole(apart: int) -> None:
     for bounds in (Bounds(start=NOW - HOUR), Bounds(start=NOW - HOUR, end=NOW), Bounds(end=NOW - 9 * HOUR)):
-        live = LiveList(reversed(newest_first(200, apart=600)), page_size=10)
+        live = LiveList(reversed(newest_first(3_000, apart=apart)), page_size=20)
         assert within(live.rows, bounds) <= set(drive(live, bounds).seen), bounds
 
 

@@ -45,7 +45,7 @@ def build_source(
     """Return a dlt source that reads one resource.
 
     The source extracts typed Arrow tables and merges them by the primary key. Counts of what it read are in
-    the pipeline's trace afterwards, as custom metrics of the resource: see `report.py`.
+    the pipeline's trace afterwards, as custom metrics of the resource: see `load.py`.
 
     Args:
         resource: What to read.
@@ -145,8 +145,8 @@ def _reading(resource: Resource, now: datetime) -> ListReading:
         return value if type(value) is int and earliest <= value <= latest else None
 
     def key(row: Any) -> object:
-        value = row.get("id") if isinstance(row, dict) else None
-        return value if isinstance(value, int | str) else None
+        values = [row.get(name) for name in resource.primary_key] if isinstance(row, dict) else [None]
+        return tuple(values) if all(isinstance(value, int | str) for value in values) else None
 
     return ListReading(key=key, time=time, ordered=field is not None)
 

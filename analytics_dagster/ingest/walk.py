@@ -167,8 +167,7 @@ class _Walker:
             yield from self._read(None, None)
             return
         last = None if bounds.end is None else (yield from self._seek(bounds.end))
-        if last is None or bounds.start is None or not last.wholly_older(bounds.start):
-            yield from self._read(bounds.start, last)
+        yield from self._read(bounds.start, last)
 
     # -- asking -------------------------------------------------------------------------------------------
 
@@ -196,16 +195,18 @@ class _Walker:
         upper: _Seen | None = None
         number = 1
         while True:
+            head_before = self._head
             (lower,) = yield from self._ask(number)
-            self._verify_order(upper, lower)
+            yield from self._verify_order(upper, lower, head_before)
             if not lower.wholly_newer(end) or (upper and lower.identities <= upper.identities):
                 break  # the latter where the service ignores the page number
             upper, number = lower, number * 2
         if upper is None:
             return None if lower.empty else lower
         while lower.number - upper.number > 1:
+            head_before = self._head
             (middle,) = yield from self._ask((upper.number + lower.number) // 2)
-            self._verify_order(upper, middle)
+            yield from self._verify_order(upper, middle, head_before)
             if middle.wholly_newer(end):
                 upper = middle
             else:
@@ -237,8 +238,9 @@ class _Walker:
                     if not ended and page.number not in holes:
                         holes.add(page.number)
                         break  # it is asked for again, and what follows after it
-                self._verify_order(last, page)
-                ended = ended or (start is not None and page.wholly_older(start))
+                yield from self._verify_order(last, page, head_at_request)
+                # Not on page 1: only a second one tells that the list is newest first.
+                ended = ended or (start is not None and page.number > 1 and page.wholly_older(start))
                 ended = ended or (yield from self._repeats_head(last, page))
                 if ended:
                     break
@@ -250,10 +252,10 @@ class _Walker:
 
     def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
-        following = next((page for page in pages if page.number == empty.number + 1), None)
-        if following is None:
-            (following,) = yield from self._ask(empty.number + 1)
-        return following.empty
+        later = [page for page in pages if page.number > empty.number]
+        if not later:
+            later = yield from self._ask(empty.number + 1)
+        return all(page.empty for page in later)
 
     def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the service ignores the page number and would send the first page for ever.
@@ -267,10 +269,13 @@ class _Walker:
         yield from self._ask(proof=True)
         return self._head is not None and page.identities <= self._head.identities
 
-    def _verify_order(self, upper: _Seen | None, page: _Seen) -> None:
+    def _verify_order(
+        self, upper: _Seen | None, page: _Seen, head_before: _Seen | None
+    ) -> Generator[PageRequest, Sequence[Page], None]:
         """Raise if a row is newer than one before it.
 
-        Rows that were seen before were pushed deeper, and rows newer than any before have just arrived.
+        Rows that were seen before were pushed deeper; rows newer than any before may have just arrived, which page 1
+        tells, compared with `head_before`, as it was before they could.
         """
         known, newest = list(self._recent), self._newest
         self._recent.append(page)
@@ -282,8 +287,13 @@ class _Walker:
         if upper is None or not upper.times:
             return
         latest = min(upper.times) + DISORDER_SECONDS
-        newer = {entry for entry in page.identities if entry[1] is not None and latest < entry[1] <= newest}
-        if newer.difference(*(seen.identities for seen in known)):
+        newer = {entry for entry in page.identities if entry[1] is not None and entry[1] > latest}
+        unseen = newer.difference(*(seen.identities for seen in known)) if newer else newer
+        disordered = any(time is not None and time <= newest for _, time in unseen)
+        if unseen and not disordered:
+            yield from self._ask(proof=True)
+            disordered = not self._grew_since(head_before)
+        if disordered:
             raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}")
 
     # -- proving ------------------------------------------------------------------------------------------
