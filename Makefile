@@ -34,7 +34,7 @@ docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.documents
 
 test: setup ## the test suite, but for what takes minutes
-	$(RUN) pytest -m 'not slow'
+	$(RUN) pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: setup ## what takes minutes: the UI and its daemon as processes
 	$(RUN) pytest -m slow

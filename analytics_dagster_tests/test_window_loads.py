@@ -70,7 +70,7 @@ def test_a_partition_holds_its_days_rows_and_its_lookback(project: Project, serv
 
 
 def test_resuming_reads_only_what_came_since_the_last_load(project: Project, service: Sandbox):
-    project.use(service)
+    project.use(service, page_size__occurrences=100)
     today = partitions("daily", 1)[0]
     assert project.materialize("occurrences", "deploys", partition=today).success
     new = service.add_occurrences(5)
@@ -107,7 +107,7 @@ def test_resuming_does_not_skip_a_gap(project: Project, service: Sandbox):
 def test_one_resource_that_failed_is_resumed_where_it_stopped_and_the_others_where_they_are(
     project: Project, service: Sandbox
 ):
-    project.use(service)
+    project.use(service, page_size__occurrences=100)
     first, _, last = partitions("daily", 3)
     service.fail_next("err", resource="deploys", status=403, times=9)
     assert not project.materialize(*INCREMENTAL, span=(first, last)).success
