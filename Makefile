@@ -33,10 +33,10 @@ check: setup ## lint, types, layers, definitions
 docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.documents
 
-test: setup ## the test suite, but for what takes minutes
+test: setup ## the test suite, but for what starts processes of Dagster
 	$(RUN) pytest -m 'not slow' -n 2 --dist loadfile
 
-test-slow: setup ## what takes minutes: the UI and its daemon as processes
+test-slow: setup ## what starts them: command lines, the UI, its daemon, kills
 	$(RUN) pytest -m slow
 
 bench: setup ## what a load costs, beside plain dlt and the fastest loop; half an hour

@@ -14,6 +14,8 @@ import pytest
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster_tests.dev import DAGSTER, Dev, a_clone, environment, running_dev
 
+pytestmark = pytest.mark.slow
+
 NAMES = [row.name for row in RESOURCES]
 TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
 
@@ -65,7 +67,6 @@ def dev(folder: Path) -> Iterator[Dev]:
         yield dev
 
 
-@pytest.mark.slow
 def test_each_asset_materialises_alone_from_the_ui(dev: Dev, folder: Path):
     launched = {}
     for row in RESOURCES:
