@@ -1,9 +1,12 @@
 """The daemon, as a process: it loads by its schedule, and refreshes the metrics once for a new deploy."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
@@ -69,3 +72,48 @@ def test_a_deploy_at_the_service_loads_by_itself_and_refreshes_the_metrics_once(
                 f"No news of deploys. As at the last run: 1 in the table, 0 settled, newest {deploy['id']}."
             )
             assert refreshes() == ["SUCCESS"]
+
+
+def writer_of(folder: Path) -> int | None:
+    """Return the process of a run that has the warehouse of a folder open; None if there is none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder and any(
+                "warehouse.duckdb" in str(file.readlink()) for file in (process / "fd").iterdir()
+            ):
+                return int(process.name)
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+    return None
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_in_the_middle_is_made_good_by_a_later_tick(tmp_path: Path):
+    settings = {
+        "API_KEY": PROJECT_KEY,
+        "ACCOUNT_API_KEY": ACCOUNT_KEY,
+        "INCREMENTAL_CRON": "* * * * *",
+        "READ_AHEAD": "2",
+    }
+    variables = {f"SOURCES__ANALYTICS__{name}": value for name, value in settings.items()}
+    killed: list[int] = []
+    with a_service() as service:
+
+        def kill(resource: str, page: int | None) -> None:
+            if resource == "occurrences" and page and page >= 10 and not killed and (pid := writer_of(tmp_path)):
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+
+        service.before_reply = kill
+        variables["SOURCES__ANALYTICS__BASE_URL"] = service.url
+        with running_dev(a_clone(tmp_path), **variables) as dev:
+
+            def statuses() -> list[str]:
+                return [run["status"] for run in dev.runs("incremental_sync")]
+
+            within(150, "the killed run is noticed", lambda: "FAILURE" in statuses())
+            within(150, "a later tick loads", lambda: "SUCCESS" in statuses())
+        assert len(killed) == 1
+        with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
+            loaded = [row_id for (row_id,) in connection.execute("SELECT id FROM analytics.occurrences").fetchall()]
+        assert sorted(loaded) == sorted(row["id"] for row in service.rows("occurrences"))
