@@ -34,14 +34,12 @@ def connect(resource: Resource, settings: Settings) -> ApiClient:
 
 def _key(resource: Resource, settings: Settings) -> dict[str, str]:
     kind = "an account's key" if resource.account_key else "a project's key"
+    name = "account_api_key" if resource.account_key else "api_key"
     if settings.sandbox:
         key = ACCOUNT_KEY if resource.account_key else PROJECT_KEY
-        return {"key": key, "key_name": "api_key", "kind_of_key": kind}
-    if resource.account_key and settings.account_api_key:
-        return {"key": settings.account_api_key, "key_name": "account_api_key", "kind_of_key": kind}
-    if resource.account_key:
-        return {"key": settings.api_key, "key_name": "account_api_key", "kind_of_key": kind}
-    return {"key": settings.api_key, "key_name": "api_key", "kind_of_key": kind}
+    else:
+        key = (resource.account_key and settings.account_api_key) or settings.api_key
+    return {"key": key, "key_name": name, "kind_of_key": kind}
 
 
 @dataclass
