@@ -2,6 +2,7 @@
 
 import logging
 import math
+import socket
 import threading
 import time
 import traceback
@@ -15,7 +16,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from analytics_dagster.ingest import client as client_module
-from analytics_dagster.ingest.client import ApiClient, Endpoint, Reply
+from analytics_dagster.ingest.client import ApiClient, Endpoint, Reply, Request
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
@@ -51,7 +52,7 @@ def connected(url: str, key: str = PROJECT_KEY, **options: Any) -> Iterator[ApiC
         key_header="api_key",
         kind_of_key="a project's key",
     )
-    limits = {"concurrency": 4, "timeout": 5.0, "max_rate_wait": 600.0, "backoff_factor": 0.001}
+    limits = {"timeout": 5.0, "max_rate_wait": 600.0, "backoff_factor": 0.001}
     client = ApiClient(endpoint, **(limits | options))
     try:
         yield client
@@ -80,7 +81,14 @@ def replying(body: bytes, status: int = 200, headers: Mapping[str, str] | None =
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The URL of a service made of a handler of requests."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -98,6 +106,11 @@ def no_rate_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ids(reply: Reply) -> list[int]:
     return [row["id"] for row in reply.body["result"]["instances"]]
+
+
+def fetch(client: ApiClient, queries: list[dict[str, object]]) -> list[Reply]:
+    """The replies to several queries that are asked together."""
+    return client.replies(client.ask([Request(query=query) for query in queries]))
 
 
 def failure(client: ApiClient, **query: object) -> AnalyticsApiError:
@@ -130,7 +143,7 @@ def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
         key_header="api_key",
         kind_of_key="a project's key",
     )
-    client = ApiClient(endpoint, concurrency=1, timeout=5, max_rate_wait=1, backoff_factor=0.001)
+    client = ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)
 
     reply = client.send("POST", body={"item_counters": [1, 2]})
     client.close()
@@ -149,7 +162,7 @@ def test_the_key_is_sent_in_the_configured_header() -> None:
             key_header="X-Access-Token",
             kind_of_key="a project's key",
         )
-        client = ApiClient(endpoint, concurrency=1, timeout=5, max_rate_wait=1, backoff_factor=0.001)
+        client = ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)
         client.send("GET")
         client.close()
 
@@ -258,7 +271,7 @@ def test_every_retry_is_told_with_its_reason(
 
     assert [record.getMessage() for record in caplog.records if record.name == client_module.__name__] == [
         "occurrences: HTTP 502; retry 1 of 3 in 0.0 s",
-        "occurrences: no reply (ProtocolError); retry 2 of 3 in 0.0 s",
+        "occurrences: no reply (ConnectionResetError); retry 2 of 3 in 0.0 s",
     ]
 
 
@@ -521,32 +534,34 @@ def test_replies_keep_the_order_of_the_queries_whichever_comes_first(client: Api
 
     sandbox.before_reply = hold
 
-    replies = client.get_all([{"page": page} for page in (4, 1, 2, 3)])
+    replies = fetch(client, [{"page": page} for page in (4, 1, 2, 3)])
 
     truth = [row["id"] for row in sandbox.rows("occurrences")]
     assert [ids(reply) for reply in replies] == [truth[(page - 1) * 20 : page * 20] for page in (4, 1, 2, 3)]
 
 
-def test_no_more_requests_are_in_flight_than_allowed(sandbox: Sandbox) -> None:
-    lock = threading.Lock()
-    pair = threading.Barrier(2)
-    flying = most = 0
+def test_requests_are_on_their_way_before_anyone_waits_for_their_replies(client: ApiClient, sandbox: Sandbox) -> None:
+    all_there = threading.Barrier(3)
+    sandbox.before_reply = lambda *_: all_there.wait(PATIENCE) and None
 
-    def count(_: str, __: int | None) -> None:
-        nonlocal flying, most
-        with lock:
-            flying += 1
-            most = max(most, flying)
-        pair.wait(PATIENCE)
-        with lock:
-            flying -= 1
+    asked = client.ask([Request(query={"page": page}) for page in (1, 2)])
+    all_there.wait(PATIENCE)  # the service has both
 
-    sandbox.before_reply = count
+    assert [len(ids(reply)) for reply in client.replies(asked)] == [20, 20]
 
-    with connected(sandbox.url, concurrency=2) as client:
-        client.get_all([{"page": page} for page in range(1, 9)])
 
-    assert most == 2
+def test_nothing_is_sent_early_while_the_rate_limit_is_used_up() -> None:
+    with (
+        Sandbox(clock=lambda: ONE_SECOND_TO_THE_MINUTE, history_days=1, rate_limit=1) as sandbox,
+        connected(sandbox.url) as client,
+    ):
+        client.send("GET")
+        asked = client.ask([Request(query={"page": 2})])
+        assert client.traffic.requests == 1
+        sandbox.clock_offset = 1
+
+        assert [len(ids(reply)) for reply in client.replies(asked)] == [20]
+        assert [request.status for request in sandbox.requests] == [200, 200]
 
 
 def test_of_several_failures_the_first_of_the_queries_is_raised(client: ApiClient, sandbox: Sandbox) -> None:
@@ -561,77 +576,69 @@ def test_of_several_failures_the_first_of_the_queries_is_raised(client: ApiClien
     sandbox.before_reply = hold
 
     with pytest.raises(AnalyticsApiError, match="page must be a positive integer"):
-        client.get_all([{"page": 2}, {"page": "x"}, {"limit": "x"}])
+        fetch(client, [{"page": 2}, {"page": "x"}, {"limit": "x"}])
 
 
 def test_one_of_several_requests_is_retried_alone(client: ApiClient, sandbox: Sandbox) -> None:
     sandbox.fail_next("status", status=503, times=2)
 
-    replies = client.get_all([{"page": page} for page in (1, 2, 3)])
+    replies = fetch(client, [{"page": page} for page in (1, 2, 3)])
 
     truth = [row["id"] for row in sandbox.rows("occurrences")]
     assert [number for reply in replies for number in ids(reply)] == truth[:60]
     assert (client.traffic.requests, client.traffic.retries) == (5, 2)
 
 
-class Heard(logging.Handler):
-    """Counts what is logged, for those who wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.count = threading.Semaphore(0)
-
-    def emit(self, _: logging.LogRecord) -> None:
-        self.count.release()
-
-
-@pytest.fixture
-def retry_begins() -> Iterator[Callable[[], bool]]:
-    """Waits until the next retry is due."""
-    heard = Heard()
-    client_module.logger.addHandler(heard)
-    yield lambda: heard.count.acquire(timeout=PATIENCE)
-    client_module.logger.removeHandler(heard)
-
-
-def reading_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("read-")]
-
-
-def test_closing_ends_what_waits_for_a_retry(sandbox: Sandbox, retry_begins: Callable[[], bool]) -> None:
+def test_several_that_fail_are_retried_together_after_the_longest_wait(sandbox: Sandbox) -> None:
     sandbox.fail_next("status", status=503, times=2)
-    outcome: list[str] = []
+    sandbox.fail_next("status", status=429, remaining_seconds=1)
 
-    def read() -> None:
-        try:
-            client.get_all([{"page": 1}, {"page": 2}])
-        except AnalyticsApiError as error:
-            outcome.append(str(error))
+    with connected(sandbox.url, backoff_factor=0.01) as client:
+        replies = fetch(client, [{"page": page} for page in (1, 2, 3)])
 
-    with connected(sandbox.url, backoff_factor=10 * PATIENCE) as client:
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert retry_begins()
-        assert retry_begins()
-        client.close()
-        reader.join(PATIENCE)
-
-    assert outcome == ["occurrences: the load ended before this request was answered."]
-    assert reading_threads() == []
+    assert [len(ids(reply)) for reply in replies] == [20, 20, 20]
+    assert (client.traffic.requests, client.traffic.retries) == (6, 3)
+    assert client.traffic.seconds_waited == pytest.approx(1, abs=0.01)
 
 
-def test_nothing_runs_on_after_a_failure_and_the_close(sandbox: Sandbox, retry_begins: Callable[[], bool]) -> None:
-    sandbox.before_reply = lambda _, page: retry_begins() if page is None else None
-    sandbox.fail_next("status", status=503)
+def test_a_connection_that_the_service_ended_is_opened_anew() -> None:
+    ended = threading.Semaphore(0)
 
-    with (
-        connected(sandbox.url, backoff_factor=10 * PATIENCE) as client,
-        pytest.raises(AnalyticsApiError, match="positive integer"),
-    ):
-        client.get_all([{"page": "x"}, {"page": 2}])
+    class HangingUp(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # which promises to keep the connection
 
-    assert reading_threads() == []
-    assert len(sandbox.requests) == 2
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "12")
+            self.end_headers()
+            self.wfile.write(b'{"result":1}')
+            self.close_connection = True
+
+        def finish(self) -> None:
+            super().finish()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            ended.release()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(HangingUp) as url, connected(url) as client:
+        for _ in range(3):
+            client.send("GET")
+            assert ended.acquire(timeout=PATIENCE)
+
+    assert client.traffic.as_dict() == {"requests": 3, "retries": 0, "seconds_waited": 0.0}
+
+
+def test_nothing_is_on_its_way_after_a_failure_and_the_close(sandbox: Sandbox) -> None:
+    closed = threading.Event()
+    sandbox.before_reply = lambda _, page: closed.wait(PATIENCE) and None if page else None
+
+    with connected(sandbox.url) as client, pytest.raises(AnalyticsApiError, match="positive integer"):
+        fetch(client, [{"page": "x"}, {"page": 2}])
+    closed.set()
+
+    assert client.traffic.requests == 2
 
 
 def test_closing_tells_whoever_lent_the_service(sandbox: Sandbox) -> None:

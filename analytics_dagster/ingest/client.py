@@ -1,27 +1,25 @@
 """HTTP requests to the analytics API: keys, retries, the rate limit, error bodies. Knows no paging and no dlt.
 
-One client serves one load and is shared by the threads that read ahead: what the service says of its rate
-limit in one reply holds for all of them.
+One client serves one load, and one thread. Several requests can be on their way at a time: they are sent together and
+their replies are taken in order; what failed and may pass is sent again, together, after a wait.
 """
 
 import json
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode, urlsplit
+from urllib.parse import quote, quote_plus, urlencode
 
-import certifi
 import orjson
-import requests
-import urllib3
+from urllib3 import BaseHTTPResponse
 
 from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, Sent
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +29,6 @@ RETRIES = 3
 
 UNANNOUNCED_RATE_WAIT = 20.0
 """Seconds before each retry of a 429 that names no time: three of them outlast a window of a minute."""
-
-QUICK_REPLY = 0.003
-"""Seconds: a service that answers so fast is read fastest by one thread, for parsing keeps the others waiting."""
 
 _DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _ZEROS = b"0" * 19
@@ -71,8 +66,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to ask the endpoint: the query, and a body that is sent as JSON."""
+
+    method: str = "GET"
+    query: Mapping[str, object] = field(default_factory=dict)
+    body: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A successful reply: its parsed body, and when it was received."""
+    """A successful reply: its parsed body, and a moment as of which it may be old: when it was asked for."""
 
     body: dict[str, Any]
     read_at: datetime
@@ -100,12 +104,22 @@ class _RetryableError(Exception):
         self.wait = wait
 
 
+@dataclass
+class Pending:
+    """A request and what has become of it so far."""
+
+    request: Request
+    sent: Sent | None = None
+    sent_at: datetime | None = None
+    failure: _RetryableError | None = None
+    reply: Reply | None = None
+
+
 class ApiClient:
     """Sends requests to one endpoint, several at a time.
 
     Args:
         endpoint: Where to send them.
-        concurrency: Requests in flight at most.
         timeout: Seconds to wait for a connection, and for each part of a reply.
         max_rate_wait: Seconds to wait at most for the rate limit's window to end.
         backoff_factor: Seconds before the first retry; doubled for each further one.
@@ -116,7 +130,6 @@ class ApiClient:
         self,
         endpoint: Endpoint,
         *,
-        concurrency: int,
         timeout: float,
         max_rate_wait: float,
         backoff_factor: float,
@@ -126,46 +139,17 @@ class ApiClient:
         self._endpoint = endpoint
         if not (endpoint.key.isascii() and endpoint.key.isprintable()):
             raise self._error("{key} holds characters that no HTTP header takes. Check how it was pasted.", None)
-        self._headers = {
+        headers = {
             endpoint.key_header: endpoint.key,
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": "analytics-dagster",
         }
+        self._connections = Connections(endpoint.url, headers, timeout=timeout)
         self._max_rate_wait = max_rate_wait
         self._backoff_factor = backoff_factor
-        self._connections = _connections(endpoint.url, concurrency, timeout)
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"read-{endpoint.resource}")
         self._on_close = on_close
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
         self._not_before = 0.0
-        self._usual_reply: float | None = None
-        """Seconds a reply takes, averaged over the last few."""
-
-    def close(self) -> None:
-        """End the threads and connections; requests that wait for a retry give up."""
-        self._closed.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._connections.clear()
-        if self._on_close:
-            self._on_close()
-
-    def get_all(self, queries: Sequence[Mapping[str, object]]) -> list[Reply]:
-        """Send one GET for each query, together, and return the replies in the queries' order.
-
-        Raises:
-            AnalyticsApiError: The first request, in that order, that failed for good.
-        """
-        quick = self._usual_reply is not None and self._usual_reply < QUICK_REPLY
-        if len(queries) == 1 or quick:
-            return [self.send("GET", query=query) for query in queries]
-        futures = [self._threads.submit(self.send, "GET", query=query) for query in queries]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
 
     def send(
         self,
@@ -179,64 +163,81 @@ class ApiClient:
         Raises:
             AnalyticsApiError: It was refused, or failed once more than it is retried.
         """
-        url = f"{self._endpoint.url}?{urlencode(query)}" if query else self._endpoint.url
-        content = None if body is None else orjson.dumps(body)
-        for attempt in range(RETRIES + 1):
+        (reply,) = self.replies(self.ask([Request(method=method, query=query or {}, body=body)]))
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
+        if self._on_close:
+            self._on_close()
+
+    def ask(self, requests: Sequence[Request]) -> list[Pending]:
+        """Send requests together and return without waiting for replies; while the rate limit is used up, send none."""
+        pending = [Pending(request) for request in requests]
+        if time.monotonic() >= self._not_before:
+            self._send(pending)
+        return pending
+
+    def replies(self, asked: Sequence[Pending]) -> list[Reply]:
+        """Wait for the replies, retrying what may pass, and return them in the order of the requests.
+
+        Raises:
+            AnalyticsApiError: One was refused, or failed once more than it is retried: the first of them.
+        """
+        due = list(asked)
+        for retries in range(RETRIES + 1):
+            self._send([pending for pending in due if pending.sent is None])
+            for pending in due:
+                self._receive(pending)
+            due = [pending for pending in due if pending.reply is None]
+            if not due:
+                break
+            self._wait_to_retry(due, retries)
+        return [pending.reply for pending in asked if pending.reply]
+
+    # -- one round of requests ----------------------------------------------------------------------------
+
+    def _send(self, due: Sequence[Pending]) -> None:
+        if due:
             self._wait_for_rate_limit()
-            try:
-                return self._attempt(method, url, content)
-            except _RetryableError as failure:
-                limited = failure.status == requests.codes.too_many_requests
-                wait = failure.wait if failure.wait is not None else self._backoff_factor * 2**attempt
-                if attempt == RETRIES or (limited and wait > self._max_rate_wait):
-                    raise self._given_up(failure, attempts=attempt + 1, wait=wait) from None
-                logger.warning(
-                    "%s: %s; retry %d of %d in %.1f s",
-                    self._endpoint.resource, self._redact(str(failure)), attempt + 1, RETRIES, wait,
-                )  # fmt: skip
-                with self._lock:
-                    self.traffic.retries += 1
-                if limited:
-                    self._hold_requests(wait)
-                else:
-                    self._sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
-
-    # -- one attempt --------------------------------------------------------------------------------------
-
-    def _attempt(self, method: str, url: str, content: bytes | None) -> Reply:
-        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
-        with self._lock:
+        for pending in due:
+            request = pending.request
+            body = None if request.body is None else orjson.dumps(request.body)
+            pending.sent_at = datetime.now(UTC)
+            pending.sent = self._connections.send(request.method, urlencode(request.query), body)
             self.traffic.requests += 1
-        began = time.perf_counter()
+
+    def _receive(self, pending: Pending) -> None:
+        """Take the reply to a request, or the failure that the next one may not have."""
+        assert pending.sent
+        assert pending.sent_at
+        sent, pending.sent = pending.sent, None
         try:
-            response = self._connections.urlopen(
-                method, url, body=content, headers=headers, retries=False, redirect=False
-            )
-            data = response.data
-        except urllib3.exceptions.HTTPError as error:
-            # Its text names the host but neither key nor query; the type says what happened.
-            raise _RetryableError(f"no reply ({type(error).__name__})") from None
-        seconds = time.perf_counter() - began
-        self._usual_reply = seconds if self._usual_reply is None else 0.8 * self._usual_reply + 0.2 * seconds
-        read_at = datetime.now(UTC)
-        status, reply_headers = response.status, response.headers
+            pending.reply = Reply(body=self._body(self._connections.receive(sent)), read_at=pending.sent_at)
+        except NoReplyError as error:
+            pending.failure = _RetryableError(f"no reply ({error})")
+        except _RetryableError as failure:
+            pending.failure = failure
+
+    def _body(self, response: BaseHTTPResponse) -> dict[str, Any]:
+        status, headers, data = response.status, response.headers, response.data
         if status in RETRIED_STATUSES:
-            wait = _rate_wait(reply_headers) if status == requests.codes.too_many_requests else None
+            wait = _rate_wait(headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
             raise _RetryableError(f"HTTP {status}{self._said(data)}", status=status, wait=wait)
-        if reply_headers.get("X-Rate-Limit-Remaining") == "0":
-            self._hold_requests(_rate_wait(reply_headers))
+        if headers.get("X-Rate-Limit-Remaining") == "0":
+            self._hold_requests(_rate_wait(headers))
         if 300 <= status < 400:  # noqa: PLR2004 - redirections
-            raise self._refused(status, f" (redirect to {reply_headers.get('Location')})", reply_headers)
-        if status != requests.codes.ok:
-            raise self._refused(status, self._said(data), reply_headers)
+            raise self._refused(status, f" (redirect to {headers.get('Location')})", headers)
+        if status != HTTPStatus.OK:
+            raise self._refused(status, self._said(data), headers)
         try:
             body = _parse(data)
         except ValueError:
             raise _RetryableError("a reply that is no JSON, with HTTP 200", status=status) from None
         if not isinstance(body, dict) or body.get("err") or body.get("result") is None:
-            raise self._refused(status, self._said(data) or " (no result)", reply_headers)
-        return Reply(body=body, read_at=read_at)
+            raise self._refused(status, self._said(data) or " (no result)", headers)
+        return body
 
     def _said(self, data: bytes) -> str:
         """What an error body says, in brackets; nothing if it is no JSON (the service sends HTML with 5xx)."""
@@ -252,10 +253,26 @@ class ApiClient:
 
     # -- waiting ------------------------------------------------------------------------------------------
 
+    def _wait_to_retry(self, failed: Sequence[Pending], retries: int) -> None:
+        """Wait as long as each of the failures wants; give up where one was the last or wants too much."""
+        longest = 0.0
+        for failure in (pending.failure for pending in failed):
+            assert failure
+            wait = self._backoff_factor * 2**retries if failure.wait is None else failure.wait
+            limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
+            if retries == RETRIES or (limited and wait > self._max_rate_wait):
+                raise self._given_up(failure, attempts=retries + 1, wait=wait)
+            logger.warning(
+                "%s: %s; retry %d of %d in %.1f s",
+                self._endpoint.resource, self._redact(str(failure)), retries + 1, RETRIES, wait,
+            )  # fmt: skip
+            self.traffic.retries += 1
+            longest = max(longest, wait)
+        self._sleep(longest)
+
     def _hold_requests(self, seconds: float) -> None:
-        """Let nobody send a request for so long."""
-        with self._lock:
-            self._not_before = max(self._not_before, time.monotonic() + seconds)
+        """Send no request for so long."""
+        self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def _wait_for_rate_limit(self) -> None:
         while (wait := self._not_before - time.monotonic()) > 0:
@@ -264,20 +281,15 @@ class ApiClient:
             self._sleep(wait)
 
     def _sleep(self, seconds: float) -> None:
-        with self._lock:
-            self.traffic.seconds_waited += seconds
-        if self._closed.wait(seconds):
-            raise AnalyticsApiError(
-                f"{self._endpoint.resource}: the load ended before this request was answered.",
-                resource=self._endpoint.resource,
-            )
+        self.traffic.seconds_waited += seconds
+        time.sleep(seconds)
 
     # -- errors -------------------------------------------------------------------------------------------
 
     def _given_up(self, failure: _RetryableError, *, attempts: int, wait: float) -> AnalyticsApiError:
-        if failure.status == requests.codes.too_many_requests and wait > self._max_rate_wait:
+        if failure.status == HTTPStatus.TOO_MANY_REQUESTS and wait > self._max_rate_wait:
             advice = f"Try again in {wait:.0f} s, or raise max_rate_wait ({self._max_rate_wait:.0f} s)."
-        elif failure.status == requests.codes.ok:
+        elif failure.status == HTTPStatus.OK:
             advice = "Check base_url: what answers there is not the API."
         else:
             advice = WHAT_TO_CHECK.get(failure.status or 0, "Check base_url, and whether the service is up.")
@@ -303,17 +315,6 @@ class ApiClient:
         for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)} - {""}:
             text = text.replace(secret, "[redacted]")
         return text
-
-
-def _connections(url: str, size: int, timeout: float) -> urllib3.PoolManager:
-    """Keep-alive connections, with the proxy and the certificates that `requests` would take from the environment."""
-    environment: Any = requests.Session().merge_environment_settings(url, {}, None, None, None)
-    options: dict[str, Any] = {"maxsize": size, "block": True, "timeout": timeout}
-    if urlsplit(url).scheme == "https":
-        bundle = environment["verify"]
-        options["ca_certs"] = bundle if isinstance(bundle, str) else certifi.where()
-    proxy = environment["proxies"].get(urlsplit(url).scheme)
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
 def _rate_wait(headers: Mapping[str, str]) -> float:

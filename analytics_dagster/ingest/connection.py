@@ -24,7 +24,6 @@ def connect(resource: Resource, settings: Settings) -> ApiClient:
             key_header=settings.api_key_header,
             **_key(resource, settings),
         ),
-        concurrency=settings.read_ahead + 1,  # one more for the proof that the list did not grow
         timeout=settings.request_timeout,
         max_rate_wait=settings.max_rate_wait,
         backoff_factor=BACKOFF_FACTOR,

@@ -115,7 +115,8 @@ def _configuration(
         endpoint["paginator"] = WalkPaginator(
             lambda: walk(
                 _reading(resource, now), _bounds(window, now), read_ahead=settings.read_ahead, name=resource.name
-            )
+            ),
+            session,
         )
     else:
         endpoint["paginator"] = "single_page"

@@ -3,13 +3,15 @@
 dlt's client asks a session for one reply and a paginator for what to ask next. Here one *reply* is a batch
 of pages: a paginator puts several page numbers into the request, the session fetches them together, and the
 paginator is shown all of them. So the cost dlt has for each reply is paid once a batch, and the decision
-which pages to read stays in `walk.py`. What pages contain is no concern of this module.
+which pages to read stays in `walk.py`. The next batch is asked for as soon as that is known: its pages are on their way
+while the rows of this one are typed. What pages contain is no concern of this module.
 """
 
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +20,7 @@ import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 from analytics_dagster.catalog import Path
-from analytics_dagster.ingest.client import ApiClient, Reply, Traffic
+from analytics_dagster.ingest.client import ApiClient, Pending, Reply, Request, Traffic
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.walk import PageRequest, Walk
 
@@ -28,6 +30,10 @@ PAGE_PARAMETER = "page"
 
 SECONDS_BETWEEN_LINES = 2.0
 """Between two log lines on the progress of a load."""
+
+
+OBJECTS_BETWEEN_COLLECTIONS = 200_000
+"""Of Python's garbage collector, while a load reads: a few thousand rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,7 @@ class PagesSession(requests.Session):
         self.traffic = Traffic()
         self._connect = connect
         self._client: ApiClient | None = None
+        self._asked: list[Pending] = []
         self._resource = resource
         self._rows_at = rows_at
         self._progress = _Progress(resource)
@@ -86,14 +93,17 @@ class PagesSession(requests.Session):
         """Return nothing: the client asked the environment once, when it was made."""
         return {}
 
+    def ask(self, query: dict[str, Any]) -> None:
+        """Ask for the pages of a batch, without waiting for them: `send` will."""
+        with self._closing_on_failure():
+            numbers = query[PAGE_PARAMETER].numbers
+            self._asked = self._open().ask([Request(query={**query, PAGE_PARAMETER: number}) for number in numbers])
+
     def send(self, request: requests.PreparedRequest, **_: Any) -> Batch:
         """Fetch the pages a request asks for."""
         assert isinstance(request, _Prepared)
-        try:
+        with self._closing_on_failure():
             pages = self._fetch(request)
-        except BaseException:
-            self.close()
-            raise
         asked = request.query.get(PAGE_PARAMETER)
         return Batch(pages, self._rows_at, proof=isinstance(asked, PageRequest) and asked.proof)
 
@@ -101,27 +111,43 @@ class PagesSession(requests.Session):
         """End what the client has running."""
         if self._client is not None:
             gc.unfreeze()
+            gc.set_threshold(*self._thresholds)
             self._client.close()
             self._client = None
         super().close()
 
-    def _fetch(self, request: "_Prepared") -> list[FetchedPage]:
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> ApiClient:
         if self._client is None:
             self._client = self._connect()
-            # Parsed rows make the collector run often, and it would look through all that is imported each time.
+            # Parsed rows have no cycles, but are so many that the collector would look through them all the time,
+            # and through all that is imported.
+            self._thresholds = gc.get_threshold()
             gc.freeze()
+            gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
             self.traffic = self._client.traffic
+        return self._client
+
+    def _fetch(self, request: "_Prepared") -> list[FetchedPage]:
         query = request.query
         numbers: Sequence[int] = (1,)
         if request.method == "POST":
             if request.content is None:
                 return []  # there is nothing to ask for
-            replies = [self._client.send("POST", query=query, body=request.content)]
+            replies = [self._open().send("POST", query=query, body=request.content)]
         elif PAGE_PARAMETER in query:
             numbers = query[PAGE_PARAMETER].numbers
-            replies = self._client.get_all([{**query, PAGE_PARAMETER: number} for number in numbers])
+            asked, self._asked = self._asked, []
+            replies = self._open().replies(asked)
         else:
-            replies = [self._client.send("GET", query=query)]
+            replies = [self._open().send("GET", query=query)]
         pages = [self._page(number, reply) for number, reply in zip(numbers, replies, strict=True)]
         self._progress.count(numbers, pages)
         return pages
@@ -168,30 +194,33 @@ class _Prepared(requests.PreparedRequest):
 
 
 class WalkPaginator(BasePaginator):
-    """Asks for the pages that a walk wants."""
+    """Asks a session for the pages that a walk wants."""
 
-    def __init__(self, begin: Callable[[], Walk]) -> None:
+    def __init__(self, begin: Callable[[], Walk], session: PagesSession) -> None:
         super().__init__()
         self._begin = begin
+        self._session = session
 
     def init_request(self, request: requests.Request) -> None:
         """Begin a walk, and ask for its first pages."""
         self._has_next_page = True
         self._walk = self._begin()
-        self._asked = next(self._walk)
+        self._wanted = next(self._walk)
         self.update_request(request)
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         """Show the walk its pages, and learn which it wants next."""
         assert isinstance(response, Batch)
         try:
-            self._asked = self._walk.send(response.pages)
+            self._wanted = self._walk.send(response.pages)
         except StopIteration:
             self._has_next_page = False
 
     def update_request(self, request: requests.Request) -> None:
-        """Ask for the pages that are wanted next."""
-        request.params = {**(request.params or {}), PAGE_PARAMETER: self._asked}
+        """Ask for the pages that are wanted next, if any."""
+        if self._has_next_page:
+            request.params = {**(request.params or {}), PAGE_PARAMETER: self._wanted}
+            self._session.ask(request.params)
 
 
 class BodyBatchPaginator(BasePaginator):
