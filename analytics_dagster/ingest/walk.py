@@ -18,6 +18,7 @@ is not noticed here; the nightly refresh reads the recent windows again.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,12 @@ class Bounds:
     end: int | None = None
 
 
+ROWS_AHEAD = 4_000
+"""Rows to ask for at a time at most, however large the pages are: parsed, they take memory."""
+
+_WRONG_GUESSES = 2
+"""After so many guesses that left more than half of the pages the next one halves them: rows do not come evenly."""
+
 _Identity = tuple[Hashable, int | None]
 """A version of a row: its key and its time. A row that moved to the head has another time, and proves nothing."""
 
@@ -124,6 +131,15 @@ class _Seen:
         return any(
             time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min), strict=True)
         )
+
+
+def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
+    """The page between two that would be the last wholly newer than `end` if rows came evenly."""
+    newer, older = min(upper.times), max(lower.times, default=None)
+    if older is None or not older < newer:
+        return (upper.number + lower.number) // 2
+    share = (newer - end - DISORDER_SECONDS) / (newer - older)
+    return min(max(upper.number + 1, upper.number + round(share * (lower.number - upper.number))), lower.number - 1)
 
 
 class _OutOfOrderError(Exception):
@@ -203,14 +219,17 @@ class _Walker:
             upper, number = lower, number * 2
         if upper is None:
             return None if lower.empty else lower
-        while lower.number - upper.number > 1:
+        wrong = 0
+        while (distance := lower.number - upper.number) > 1:
             head_before = self._head
-            (middle,) = yield from self._ask((upper.number + lower.number) // 2)
+            number = _guess(upper, lower, end) if wrong < _WRONG_GUESSES else (upper.number + lower.number) // 2
+            (middle,) = yield from self._ask(number)
             yield from self._verify_order(upper, middle, head_before)
             if middle.wholly_newer(end):
                 upper = middle
             else:
                 lower = middle
+            wrong = wrong + 1 if lower.number - upper.number > distance // 2 else 0
         return upper
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -224,8 +243,7 @@ class _Walker:
         ended = False
         while not ended:
             first = last.number + 1 if last else 1
-            # Slowly at first: as many again as were read already. Most windows end on their second page.
-            size = min(max(1, read), self._most)
+            size = self._size(read, last, start)
             read += size
             head_at_request = self._head
             pages = yield from self._ask(*range(first, first + size), proof=size > 1 or bool(unproven))
@@ -249,6 +267,22 @@ class _Walker:
             yield from self._ask(proof=True)
             if self._grew_since(head_before):
                 yield from self._repair(unproven)
+
+    def _size(self, read: int, last: _Seen | None, start: int | None) -> int:
+        """How many pages to ask for after the ones that were read.
+
+        Slowly at first, as many again as were read already: most windows end on their second page. Then no more
+        than are likely to be left, and not more rows than `ROWS_AHEAD`.
+        """
+        size = min(max(1, read), self._most)
+        if last is None or not last.entries:
+            return size
+        size = min(size, max(1, ROWS_AHEAD // len(last.entries)))
+        if start is None or not last.times:
+            return size
+        oldest = min(last.times)
+        left = (oldest - (start - DISORDER_SECONDS)) / max(1, max(last.times) - oldest)
+        return min(size, 1 + max(0, math.ceil(left)))
 
     def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
         """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
