@@ -211,7 +211,7 @@ class Settings:
         _number(0), 600.0, "Seconds to wait at most for the rate limit's window to end, before a resource fails."
     )
     lock_timeout: float = _setting(_number(0), 600.0, "Seconds to wait for another process to let go of the warehouse.")
-    memory_limit: str = _setting(_memory, "256MB", "DuckDB's memory limit; empty for DuckDB's own default.")
+    memory_limit: str = _setting(_memory, "128MB", "DuckDB's memory limit; empty for DuckDB's own default.")
     brand: str = _setting(_word, "", "Prefix of fields to replace: `<brand>_id` lands as `analytics_id`.")
     keep_personal_data: bool = _setting(_flag, False, "Whether e-mail addresses, IP addresses and the like are stored.")
     metrics_active_days: int = _setting(

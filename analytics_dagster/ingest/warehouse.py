@@ -144,14 +144,16 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     place = warehouse(settings)
     if place.file is None:
         return dlt.destination(place.name, destination_type=place.kind)
-    if connection is not None:
-        return dlt.destinations.duckdb(connection, destination_name=place.name)
-    from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415 - slow to import
+    # Slow to import, and of no use to other destinations.
+    from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
 
-    limits = {"memory_limit": settings.memory_limit} if settings.memory_limit else {}
-    return dlt.destinations.duckdb(
-        DuckDbCredentials(str(place.file), global_config=limits), destination_name=place.name
-    )
+    from analytics_dagster.ingest.duckdb_merge import MergingDuckDb  # noqa: PLC0415
+
+    if connection is not None:
+        return MergingDuckDb(connection, destination_name=place.name)
+    # Each thread of DuckDB fills row groups of its own: a second one costs more memory than it saves time.
+    limits = {"memory_limit": settings.memory_limit, "threads": 1} if settings.memory_limit else {}
+    return MergingDuckDb(DuckDbCredentials(str(place.file), global_config=limits), destination_name=place.name)
 
 
 @contextmanager

@@ -1,0 +1,125 @@
+"""dlt's DuckDB destination, merging straight from a load's Parquet files.
+
+dlt itself copies the files into a staging table, merges from there and empties it: every row is written twice, and
+the newest version of a row is found by sorting whole rows. Here the versions are compared by their keys alone and
+each row is read once, from its file into its table, in one transaction. What is merged by which columns is said by
+the hints of the table, as ever.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import dlt
+import pyarrow as pa
+from dlt.common.destination import DestinationCapabilitiesContext, PreparedTableSchema
+from dlt.common.destination.client import (
+    FollowupJobRequest,
+    HasFollowupJobs,
+    LoadJob,
+    RunnableLoadJob,
+)
+from dlt.common.schema.typing import TColumnProp, TTableSchema
+from dlt.common.schema.utils import get_columns_names_with_prop, get_dedup_sort_tuple
+from dlt.common.storages.load_package import LoadJobInfo
+from dlt.destinations.impl.duckdb.duck import DuckDbClient
+from dlt.destinations.job_impl import ReferenceFollowupJobRequest
+from dlt.destinations.sql_client import SqlClientBase
+
+
+class MergingDuckDb(dlt.destinations.duckdb):
+    """The destination."""
+
+    def _raw_capabilities(self) -> DestinationCapabilitiesContext:
+        capabilities = super()._raw_capabilities()
+        # What a merge is asked for with: a file that names the Parquet files.
+        capabilities.supported_loader_file_formats = [*capabilities.supported_loader_file_formats, "reference"]
+        return capabilities
+
+    @property
+    def client_class(self) -> type[DuckDbClient]:
+        """The client that starts the jobs below."""
+        return _MergingClient
+
+
+class _MergingClient(DuckDbClient):
+    """Lets the Parquet files of a merged table lie until all are there, then merges them together."""
+
+    def should_load_data_to_staging_dataset(self, table_name: str) -> bool:
+        return False
+
+    def create_load_job(
+        self,
+        table: PreparedTableSchema,
+        file_path: str,
+        load_id: str,
+        restore: bool = False,  # noqa: FBT001, FBT002 - dlt's signature
+    ) -> LoadJob:
+        if table["write_disposition"] != "merge":
+            return super().create_load_job(table, file_path, load_id, restore)
+        if ReferenceFollowupJobRequest.is_reference_job(file_path):
+            return _MergeJob(file_path)
+        assert file_path.endswith(".parquet"), f"{table['name']} is merged from Parquet files alone"
+        return _FileJob(file_path)
+
+    def create_table_chain_completed_followup_jobs(
+        self,
+        table_chain: Sequence[PreparedTableSchema],
+        completed_table_chain_jobs: Sequence[LoadJobInfo] | None = None,
+    ) -> list[FollowupJobRequest]:
+        (table,) = table_chain  # rows have no nested tables
+        if table["write_disposition"] != "merge":
+            return super().create_table_chain_completed_followup_jobs(table_chain, completed_table_chain_jobs)
+        files = [job.file_path for job in completed_table_chain_jobs or ()]
+        return [ReferenceFollowupJobRequest(Path(files[0]).name, files)]
+
+
+class _FileJob(RunnableLoadJob, HasFollowupJobs):
+    """Does nothing with a file: it is merged when all are there."""
+
+    def run(self) -> None:
+        pass
+
+
+class _MergeJob(RunnableLoadJob):
+    """Merges the Parquet files of a table into it."""
+
+    def run(self) -> None:
+        client: Any = self._job_client
+        sql: SqlClientBase[Any] = client.sql_client
+        table = sql.make_qualified_table_name(self.load_table_name)
+        files = ReferenceFollowupJobRequest.resolve_references(self._file_path)
+        # What Arrow keeps for tables to come, DuckDB can use now.
+        pa.default_memory_pool().release_unused()
+        with sql.begin_transaction():
+            for statement in _merge(cast("TTableSchema", self._load_table), table, files, sql.capabilities):
+                sql.execute_sql(statement)
+
+
+def _merge(
+    hints: TTableSchema, table: str, files: Sequence[str], duckdb: DestinationCapabilitiesContext
+) -> Iterator[str]:
+    """Yield the statements that merge files into a table.
+
+    Rows of the table go that share the primary key, or the merge key, with a row of the files; of the rows of the
+    files that share a primary key, the first by the column `dedup_sort` stays.
+    """
+    names = ", ".join(map(duckdb.escape_literal, files))
+    rows = f"read_parquet([{names}], file_row_number=true, filename='file_name')"
+
+    def key(hint: TColumnProp) -> str:
+        return ", ".join(map(duckdb.escape_identifier, get_columns_names_with_prop(hints, hint)))
+
+    for columns in filter(None, (key("primary_key"), key("merge_key"))):
+        yield f"DELETE FROM {table} WHERE ({columns}) IN (SELECT ({columns}) FROM {rows})"
+    sort = get_dedup_sort_tuple(hints)
+    order = f" ORDER BY {duckdb.escape_identifier(sort[0])} {sort[1]}" if sort else ""
+    # Which rows are too many, not which are wanted: those are all, as a rule, and their list would fill the memory.
+    superseded = (
+        f"SELECT file_name, file_row_number FROM {rows} "
+        f"QUALIFY row_number() OVER (PARTITION BY {key('primary_key')}{order}) > 1"
+    )
+    yield (
+        f"INSERT INTO {table} BY NAME SELECT * EXCLUDE (file_name, file_row_number) "
+        f"FROM {rows} ANTI JOIN ({superseded}) USING (file_name, file_row_number)"
+    )
