@@ -28,7 +28,8 @@ REJECTED_ROWS = "rejected_rows"
 """Table of the rows that do not fit."""
 
 ROWS_PER_TABLE = 10_000
-"""Rows gathered before they are handed to dlt: they bound the memory of a load, whatever its size."""
+BYTES_PER_TABLE = 32 * 2**20
+"""Rows gathered before they are handed to dlt, or less where they are large: they bound a load's memory."""
 
 _MERGE: TDeleteInsertStrategyDict = {"disposition": "merge", "strategy": "delete-insert"}
 
@@ -177,8 +178,10 @@ class _ToTables(ItemTransform[Any, dict[str, Any]]):
     def _tables(self, item: Any) -> Iterator[Any]:
         for page in item:
             self._rows.add(page)
+            page.rows.clear()  # dlt holds on to the batch until it has the next one
         last = not item.paginator.has_next_page
-        if self._rows.pending < ROWS_PER_TABLE and not last:
+        few = self._rows.pending < ROWS_PER_TABLE and self._rows.pending_bytes < BYTES_PER_TABLE
+        if few and not last:
             return
         table, rejected = self._rows.take()
         if last:
