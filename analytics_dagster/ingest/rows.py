@@ -155,11 +155,7 @@ class TypedRows:
 
     def add(self, page: RawPage) -> None:
         """Take over the rows of a page."""
-        rows = page.rows
-        if self._renames:
-            rows = [self._renamed(row) for row in rows]
-        _remove(rows, self._hidden)
-        self._raw.extend(rows, page, first_seq=self.counts.read)
+        self._raw.extend(page.rows, page, first_seq=self.counts.read)
         self.counts.read += len(page.rows)
         if len(self._raw) >= ROWS_TYPED_TOGETHER:
             self._type_raw()
@@ -213,6 +209,9 @@ class TypedRows:
 
     def _type_raw(self) -> None:
         raw, self._raw = self._raw, _RawRows()
+        if self._renames:
+            raw.rows = [self._renamed(row) for row in raw.rows]
+        _remove(raw.rows, self._hidden)
         self._fit(raw)
 
     def _fit(self, raw: "_RawRows") -> None:

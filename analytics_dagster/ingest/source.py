@@ -31,6 +31,7 @@ ROWS_PER_TABLE = 10_000
 BYTES_PER_TABLE = 32 * 2**20
 """Rows gathered before they are handed to dlt, or less where they are large: they bound a load's memory."""
 
+_KEY_TYPES = frozenset({int, str})
 _MERGE: TDeleteInsertStrategyDict = {"disposition": "merge", "strategy": "delete-insert"}
 
 
@@ -143,12 +144,12 @@ def _reading(resource: Resource, now: datetime) -> ListReading:
     earliest, latest = plausible_seconds(now)
 
     def time(row: Any) -> int | None:
-        value = row.get(field) if isinstance(row, dict) else None
+        value = row.get(field) if type(row) is dict else None
         return value if type(value) is int and earliest <= value <= latest else None
 
     def key(row: Any) -> object:
-        values = [row.get(name) for name in resource.primary_key] if isinstance(row, dict) else [None]
-        return tuple(values) if all(isinstance(value, int | str) for value in values) else None
+        values = [row.get(name) for name in resource.primary_key] if type(row) is dict else [None]
+        return tuple(values) if all(type(value) in _KEY_TYPES for value in values) else None
 
     return ListReading(key=key, time=time, ordered=field is not None)
 

@@ -36,6 +36,7 @@ _SCHEMA = pa.schema(
 _FIELDS = itemgetter(*_SCHEMA.names)
 _DATA = _SCHEMA.get_field_index("data")
 _BUFFER = 1 << 16
+_BETWEEN = orjson.Fragment(b"\n")
 
 Columns = list[list[Any]]
 
@@ -79,8 +80,14 @@ def _read(url: str, page_size: int, numbers: "itertools.count[int]", ended: thre
                 ended.set()
                 return
             for place, values in enumerate(zip(*map(_FIELDS, rows), strict=True)):
-                # What orjson returns occupies 8 KB; decoding takes a copy of the right size.
-                columns[place] += values if place < _DATA else [orjson.dumps(value).decode() for value in values]
+                columns[place] += values if place < _DATA else _encoded(values)
+
+
+def _encoded(values: tuple[Any, ...]) -> list[str]:
+    """JSON of each value; together, for what orjson returns for one occupies 8 KB at first."""
+    separated: list[Any] = [_BETWEEN] * (2 * len(values) - 1)
+    separated[::2] = values
+    return orjson.dumps(separated)[1:-1].decode().split(",\n,")
 
 
 def _reply(connection: socket.socket, buffer: bytearray) -> tuple[memoryview, bytearray]:
