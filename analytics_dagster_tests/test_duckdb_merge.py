@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from dlt.common.data_types import TDataType
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.ingest.duckdb_merge import MergingDuckDb
@@ -23,10 +24,11 @@ class Target:
         self.file = folder / "it's here.duckdb"
         self._folder = folder / "it's working"
 
-    def load(self, *batches: Rows, merge_key: str = "", v_type: TDataType = "text") -> None:
+    def load(self, *batches: Rows, memory_limit: str = "", merge_key: str = "", v_type: TDataType = "text") -> None:
+        limits = {"memory_limit": memory_limit, "threads": 1} if memory_limit else {}
         pipeline = dlt.pipeline(
             "merge",
-            destination=MergingDuckDb(str(self.file)),
+            destination=MergingDuckDb(DuckDbCredentials(str(self.file), global_config=limits)),
             dataset_name="d",
             pipelines_dir=str(self._folder),
         )
@@ -103,6 +105,17 @@ def test_a_merge_that_fails_half_way_leaves_the_table_as_it_was(
         target.load([row(1, "[]"), row(2, "no JSON")], v_type="json")
 
     assert target.rows() == [(1, "{}"), (2, "{}")]
+
+
+def test_rows_too_large_for_the_memory_limit_are_merged_without_it(
+    target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [row(k, "x" * 2**20) for k in range(64)]
+
+    target.load(rows, memory_limit="32MB")
+
+    assert target.rows("SELECT count(*), min(len(v)) FROM d.t") == [(64, 2**20)]
+    assert "t: the rows do not fit into memory_limit; merging them without it" in caplog.messages
 
 
 def test_nothing_is_left_beside_the_table(target: Target) -> None:

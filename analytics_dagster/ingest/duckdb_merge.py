@@ -6,6 +6,7 @@ each row is read once, from its file into its table, in one transaction. What is
 the hints of the table, as ever.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,9 +23,15 @@ from dlt.common.destination.client import (
 from dlt.common.schema.typing import TColumnProp, TTableSchema
 from dlt.common.schema.utils import get_columns_names_with_prop, get_dedup_sort_tuple
 from dlt.common.storages.load_package import LoadJobInfo
+from dlt.destinations.exceptions import DatabaseTransientException
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.job_impl import ReferenceFollowupJobRequest
 from dlt.destinations.sql_client import SqlClientBase
+
+logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("Out of Memory", "failed to pin block")
+"""What DuckDB's messages have in common when its memory limit was too low: in a statement, and in a commit."""
 
 
 class MergingDuckDb(dlt.destinations.duckdb):
@@ -89,11 +96,24 @@ class _MergeJob(RunnableLoadJob):
         sql: SqlClientBase[Any] = client.sql_client
         table = sql.make_qualified_table_name(self.load_table_name)
         files = ReferenceFollowupJobRequest.resolve_references(self._file_path)
+        statements = list(_merge(cast("TTableSchema", self._load_table), table, files, sql.capabilities))
         # What Arrow keeps for tables to come, DuckDB can use now.
         pa.default_memory_pool().release_unused()
-        with sql.begin_transaction():
-            for statement in _merge(cast("TTableSchema", self._load_table), table, files, sql.capabilities):
-                sql.execute_sql(statement)
+        try:
+            _run(statements, sql)
+        except DatabaseTransientException as error:
+            # DuckDB cannot write every row in little memory: rows of a megabyte, a hundred at a time, need more.
+            if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise
+            logger.warning("%s: the rows do not fit into memory_limit; merging them without it", self.load_table_name)
+            # Not RESET: it changes what DuckDB says of its limit, not what it heeds (1.5.6).
+            _run(["SET GLOBAL memory_limit = '1TB'", *statements], sql)
+
+
+def _run(statements: Sequence[str], sql: SqlClientBase[Any]) -> None:
+    with sql.begin_transaction():
+        for statement in statements:
+            sql.execute_sql(statement)
 
 
 def _merge(
