@@ -160,9 +160,12 @@ class Load:
         removed = 0
         if self.source and covered:
             self._ledger.record(self.resource, covered, counts["loaded"])
-        if self.resource.complete_listing and counts["typed"]:
-            removed = self._ledger.mark_removed(self.resource, read_from=self.began_at)
         rows = self._ledger.row_count(self.resource)
+        # A row that was rejected is listed, though not in the table.
+        if self.resource.complete_listing and counts["typed"] and not counts["rejected"]:
+            removed = self._ledger.mark_removed(
+                self.resource, read_from=self.began_at, new_rows=rows - self.rows_before
+            )
         report = LoadReport(
             resource=self.resource,
             window=covered,

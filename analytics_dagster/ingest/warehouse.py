@@ -323,10 +323,16 @@ class Ledger:
             shown={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
         )
 
-    def mark_removed(self, resource: Resource, *, read_from: datetime) -> int:
+    def mark_removed(self, resource: Resource, *, read_from: datetime, new_rows: int) -> int:
         """Mark the rows that a complete listing, read since `read_from`, lacked; return how many.
 
-        Only rows within the accounts or projects that the listing speaks of count.
+        Only rows within the accounts or projects that the listing speaks of count. Where rows do not say which those
+        are, a listing that lacks more of the rows than it repeats is not believed: it may be another account's.
+
+        Args:
+            resource: What was listed.
+            read_from: When the load began.
+            new_rows: Rows that the listing added to the table.
         """
         table = "{" + resource.name + "}"
         spoken_of = "".join(
@@ -335,8 +341,17 @@ class Ledger:
         gone = f"removed_at IS NULL AND read_at < %s{spoken_of}"
         times = [read_from] * (1 + len(resource.listed_within))
         count = int(self._run(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
-        if count:
-            self._run(f"UPDATE {table} SET removed_at = %s WHERE {gone}", read_from, *times)
+        if not count:
+            return 0
+        repeated = int(self._run(f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0]) - new_rows
+        if not resource.listed_within and count > repeated:
+            logger.warning(
+                "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check that "
+                "the key is one of the same account; if so many are really gone, delete them from the table.",
+                resource.name, count, repeated,
+            )  # fmt: skip
+            return 0
+        self._run(f"UPDATE {table} SET removed_at = %s WHERE {gone}", read_from, *times)
         return count
 
     def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
