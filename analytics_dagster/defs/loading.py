@@ -4,9 +4,12 @@ One resource that fails holds back none of the others: what loaded is recorded, 
 which did not, and why.
 """
 
+import errno
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from tempfile import gettempdir
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
@@ -20,6 +23,8 @@ from analytics_dagster.ingest.load import Loader, LoadReport
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse import writing
 from analytics_dagster.ingest.windows import Window
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def load_selected(
@@ -95,8 +100,11 @@ def sentence(error: BaseException, name: str) -> str:
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    first_line = str(cause).strip().partition("\n")[0]
-    return f"{name}: {type(cause).__name__}: {first_line} The rows that were there before are untouched."
+    first_line = str(cause).strip().partition("\n")[0].removesuffix(".")
+    advice = ""
+    if getattr(cause, "errno", None) in _NO_ROOM or any(os.strerror(number) in first_line for number in _NO_ROOM):
+        advice = f" Make room where the warehouse is, and in {gettempdir()}."
+    return f"{name}: {type(cause).__name__}: {first_line}.{advice} The rows that were there before are untouched."
 
 
 def _known(error: BaseException | None) -> AnalyticsError | None:
