@@ -359,9 +359,31 @@ def test_a_reply_that_says_it_failed_is_refused_whatever_result_stands_beside() 
     assert "(partial)" in str(error)
 
 
-def test_a_refusal_names_the_request_for_the_service_s_support() -> None:
-    with replying(b"{}", 403, {"X-Request-Id": "req-17"}) as url, connected(url) as client:
-        assert "HTTP 403, request req-17." in str(failure(client))
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (403, "occurrences: HTTP 403, request req-17. Check api_key"),
+        (200, "occurrences: a reply that is no JSON, with HTTP 200, request req-17 after 4 attempts. Check base_url"),
+        (503, "occurrences: HTTP 503, request req-17 after 4 attempts. Check base_url"),
+    ],
+)
+def test_every_error_and_retry_names_the_request_for_the_service_s_support(
+    status: int, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with replying(b"<html>", status, {"X-Request-Id": "req-17"}) as url, connected(url) as client:
+        assert str(failure(client)).startswith(sentence)
+
+    retries = [record.getMessage() for record in caplog.records if record.name == client_module.__name__]
+    assert len(retries) == (0 if status == 403 else 3)
+    assert all("request req-17; retry" in line for line in retries)
+
+
+def test_a_key_in_the_name_of_a_request_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    with replying(b"", 503, {"X-Request-Id": f"of-{PROJECT_KEY}"}) as url, connected(url) as client:
+        error = failure(client)
+
+    assert "request of-[redacted] after 4 attempts" in str(error)
+    assert PROJECT_KEY not in caplog.text
 
 
 def test_a_long_message_of_the_service_does_not_push_the_advice_out(client: ApiClient, sandbox: Sandbox) -> None:

@@ -224,7 +224,7 @@ class ApiClient:
         status, headers, data = response.status, response.headers, response.data
         if status in RETRIED_STATUSES:
             wait = _rate_wait(headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
-            raise _RetryableError(f"HTTP {status}{self._said(data)}", status=status, wait=wait)
+            raise _RetryableError(f"HTTP {status}{_request_id(headers)}{self._said(data)}", status=status, wait=wait)
         if headers.get("X-Rate-Limit-Remaining") == "0":
             self._hold_requests(_rate_wait(headers))
         if 300 <= status < 400:  # noqa: PLR2004 - redirections
@@ -234,7 +234,8 @@ class ApiClient:
         try:
             body = _parse(data)
         except ValueError:
-            raise _RetryableError("a reply that is no JSON, with HTTP 200", status=status) from None
+            text = f"a reply that is no JSON, with HTTP 200{_request_id(headers)}"
+            raise _RetryableError(text, status=status) from None
         if not isinstance(body, dict) or body.get("err") or body.get("result") is None:
             raise self._refused(status, self._said(data) or " (no result)", headers)
         return body
@@ -297,10 +298,8 @@ class ApiClient:
         return self._error(f"{what}. {advice}", failure.status)
 
     def _refused(self, status: int, said: str, headers: Mapping[str, str]) -> AnalyticsApiError:
-        request_id = headers.get("X-Request-Id")
-        asked = f", request {request_id}" if request_id else ""
         advice = WHAT_TO_CHECK.get(status, "Check base_url and paths.{resource}.")
-        return self._error(f"HTTP {status}{asked}{said}. {advice}", status)
+        return self._error(f"HTTP {status}{_request_id(headers)}{said}. {advice}", status)
 
     def _error(self, text: str, status: int | None) -> AnalyticsApiError:
         endpoint = self._endpoint
@@ -315,6 +314,12 @@ class ApiClient:
         for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)} - {""}:
             text = text.replace(secret, "[redacted]")
         return text
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """What the service calls the request, for its support, to append to a status; nothing if it does not say."""
+    request_id = headers.get("X-Request-Id")
+    return f", request {request_id}" if request_id else ""
 
 
 def _rate_wait(headers: Mapping[str, str]) -> float:
