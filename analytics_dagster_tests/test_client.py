@@ -504,8 +504,65 @@ def test_a_retry_after_is_heeded_where_there_is_nothing_better() -> None:
         assert "Try again in 700 s" in str(failure(client))
 
 
-def test_three_waits_for_an_unannounced_end_outlast_a_window_of_a_minute() -> None:
-    assert client_module.RETRIES * client_module.UNANNOUNCED_RATE_WAIT >= 60
+class Clock:
+    """Stands in for `time` in the client: whoever sleeps finds that the time has passed."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(client_module, "time", clock)
+    return clock
+
+
+@contextmanager
+def used_up(clock: Clock, *, until: float, headers: Mapping[str, str]) -> Iterator[str]:
+    """The URL of a service that refuses requests with 429 until a moment of the clock."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            limited = clock.now < until
+            body = b"{}" if limited else b'{"err":0,"result":[]}'
+            self.send_response(429 if limited else 200)
+            for name, value in {"Content-Length": str(len(body)), **(headers if limited else {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Handler) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("headers", "window", "requests"),
+    [
+        ({"X-Rate-Limit-Remaining-Seconds": "60"}, 60.0, 2),
+        ({"Retry-After": "60"}, 60.0, 2),
+        ({}, 60.0, 4),
+        ({"X-Rate-Limit-Remaining-Seconds": "0"}, 0.9, 2),
+    ],
+    ids=["announced", "announced otherwise", "unannounced", "announced as less than a second"],
+)
+def test_a_429_does_not_use_up_its_retries_before_the_window_ends(
+    headers: dict[str, str], window: float, requests: int, clock: Clock
+) -> None:
+    with used_up(clock, until=window, headers=headers) as url, connected(url, backoff_factor=2) as client:
+        client.send("GET")
+
+    assert (client.traffic.requests, client.traffic.retries) == (requests, requests - 1)
+    assert clock.now == client.traffic.seconds_waited >= window
 
 
 def test_when_the_window_is_used_up_the_next_request_waits_for_the_next_one() -> None:

@@ -259,7 +259,8 @@ class ApiClient:
         longest = 0.0
         for failure in (pending.failure for pending in failed):
             assert failure
-            wait = self._backoff_factor * 2**retries if failure.wait is None else failure.wait
+            # Never less than the backoff: a window that ends in half a second is announced as ending in 0.
+            wait = max(failure.wait or 0.0, self._backoff_factor * 2**retries)
             limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
             if retries == RETRIES or (limited and wait > self._max_rate_wait):
                 raise self._given_up(failure, attempts=retries + 1, wait=wait)
