@@ -280,6 +280,7 @@ class ApiClient:
         while (wait := self._not_before - time.monotonic()) > 0:
             if wait > self._max_rate_wait:
                 raise self._given_up(_RetryableError("the rate limit is used up", status=429), attempts=0, wait=wait)
+            logger.info("%s: the rate limit is used up; waiting %.0f s", self._endpoint.resource, wait)
             self._sleep(wait)
 
     def _sleep(self, seconds: float) -> None:
