@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 PAGE_PARAMETER = "page"
 
 SECONDS_BETWEEN_LINES = 2.0
-"""Between two log lines on the progress of a load."""
-
+"""Between two log lines at level INFO on the progress of a load."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Of Python's garbage collector, while a load reads: a few thousand rows."""
@@ -105,7 +104,9 @@ class PagesSession(requests.Session):
         with self._closing_on_failure():
             pages = self._fetch(request)
         asked = request.query.get(PAGE_PARAMETER)
-        return Batch(pages, self._rows_at, proof=isinstance(asked, PageRequest) and asked.proof)
+        batch = Batch(pages, self._rows_at, proof=isinstance(asked, PageRequest) and asked.proof)
+        self._progress.count(batch.wanted_pages)
+        return batch
 
     def close(self) -> None:
         """End what the client has running."""
@@ -148,9 +149,7 @@ class PagesSession(requests.Session):
             replies = self._open().replies(asked)
         else:
             replies = [self._open().send("GET", query=query)]
-        pages = [self._page(number, reply) for number, reply in zip(numbers, replies, strict=True)]
-        self._progress.count(numbers, pages)
-        return pages
+        return [self._page(number, reply) for number, reply in zip(numbers, replies, strict=True)]
 
     def _page(self, number: int, reply: Reply) -> FetchedPage:
         rows: Any = reply.body
@@ -165,24 +164,29 @@ class PagesSession(requests.Session):
 
 
 class _Progress:
-    """Log lines on how far a load is: one every few seconds, however many pages that is."""
+    """Log lines on how far a load is: one a batch, of which one every few seconds is more than a detail."""
 
     def __init__(self, resource: str) -> None:
         self._resource = resource
-        self._pages = self._rows = 0
+        self._rows = 0
         self._began = self._logged = time.monotonic()
 
-    def count(self, numbers: Sequence[int], pages: Sequence[FetchedPage]) -> None:
-        """Count pages, and log a line if one is due."""
-        self._pages += len(pages)
-        self._rows += sum(len(page.rows) for page in pages)
-        logger.debug("%s: pages %s", self._resource, _spans(numbers))
+    def count(self, pages: Sequence[FetchedPage]) -> None:
+        """Count the pages of a batch, and log its line."""
+        if not pages:
+            return
+        rows = sum(len(page.rows) for page in pages)
+        self._rows += rows
         now = time.monotonic()
+        level = logging.DEBUG
         if now - self._logged >= SECONDS_BETWEEN_LINES:
             self._logged = now
-            logger.info(
-                "%s: %d pages, %d rows, %.0f rows/s, now at page %d",
-                self._resource, self._pages, self._rows, self._rows / (now - self._began), max(numbers),
+            level = logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(
+                level, "%s: pages %s with %d rows; %d rows so far, %.0f rows/s",
+                self._resource, _spans([page.number for page in pages]), rows, self._rows,
+                self._rows / max(now - self._began, 0.001),
             )  # fmt: skip
 
 
