@@ -160,9 +160,11 @@ def test_what_is_secret_or_personal_is_marked() -> None:
 
     assert secret == {"projects.settings_data"}
     assert personal == {"users.username", "users.email"}
+    headers = {"Authorization", "Cookie", "Proxy-Authorization", "Set-Cookie", "X-Api-Key", "X-Auth-Token"}
     assert {".".join(path) for path in data.secret_paths} == {
         "metadata.access_token",
         "notifier.configured_options.*.accessToken",
+        *(f"request.headers.{spelt}" for name in headers for spelt in (name, name.lower())),
     }
     assert {".".join(path) for path in data.personal_paths} == {
         "person.email",

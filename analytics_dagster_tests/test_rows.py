@@ -277,6 +277,14 @@ def test_personal_data_is_kept_on_demand_and_secrets_never() -> None:
     assert SECRET not in str(row)
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "Cookie", "x-api-key"])
+def test_headers_that_are_kept_on_demand_are_kept_without_credentials(name: str) -> None:
+    data = {"request": {"headers": {name: f"Bearer {SECRET}", "X-User": ADDRESS}}}
+    (row,) = type_rows("occurrences", occurrence(data), keep_personal_data=True).rows
+
+    assert json.loads(row["data"])["request"]["headers"] == {"X-User": ADDRESS}
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -30,6 +30,8 @@ _inside = partial(Column, type=ColumnType.TEXT, nullable=True, origin=Origin.INS
 _EVERY_QUARTER_HOUR = Freshness(warn_after=timedelta(hours=1), fail_after=timedelta(hours=4))
 _DAILY = Freshness(warn_after=timedelta(hours=26), fail_after=timedelta(hours=50))
 
+_CREDENTIAL_HEADERS = ("Authorization", "Cookie", "Proxy-Authorization", "Set-Cookie", "X-Api-Key", "X-Auth-Token")
+
 ITEMS = Resource(
     name="items",
     description="An error, as the service groups its occurrences.",
@@ -130,6 +132,8 @@ OCCURRENCES = Resource(
             secret_paths=(
                 ("metadata", "access_token"),
                 ("notifier", "configured_options", "*", "accessToken"),
+                *(("request", "headers", name) for name in _CREDENTIAL_HEADERS),
+                *(("request", "headers", name.lower()) for name in _CREDENTIAL_HEADERS),
             ),
             personal_paths=(
                 ("person", "email"),
