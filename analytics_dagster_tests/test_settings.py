@@ -120,7 +120,8 @@ def test_a_setting_is_read_from_the_environment(env: Callable[..., None], name: 
 
 @pytest.mark.parametrize(("name", "literal", "value"), [(name, literal, value) for name, _, literal, value in VALUES])
 def test_a_setting_is_read_from_toml(toml: Callable[..., None], name: str, literal: str, value: Any) -> None:
-    toml(f"{name} = {literal}")
+    line = f"{name} = {literal}"
+    toml("", secrets=line) if name == "failure_webhook" else toml(line)
 
     read = getattr(load_settings(need_key=False), name)
 
@@ -405,6 +406,28 @@ def test_a_misspelt_key_is_refused_and_its_value_not_repeated(toml: Callable[...
 
 
 # -- keys -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["api_key", "account_api_key", "failure_webhook"])
+def test_a_secret_in_the_file_that_is_not_for_secrets_is_refused_and_not_repeated(
+    toml: Callable[..., None], name: str
+) -> None:
+    toml(f'base_url = "{URL}"\n{name} = "https://{KEY}.example.com"', secrets=f'api_key = "{KEY}"')
+
+    sentence = refusal()
+
+    assert sentence.startswith(f"The setting sources.analytics.{name} is secret and stands in config.toml. Move it")
+    assert KEY not in sentence
+
+
+@pytest.mark.parametrize("path", [f"/v1/items?key={KEY}", f"https://{KEY}@x.invalid/v1/items"])
+def test_a_key_in_a_path_is_refused_and_not_repeated(env: Callable[..., None], path: str) -> None:
+    env(paths__items=path)
+
+    sentence = refusal()
+
+    assert sentence.startswith("The setting sources.analytics.paths.items is a path")
+    assert KEY not in sentence
 
 
 def test_keys_are_read_from_the_secrets(toml: Callable[..., None]) -> None:

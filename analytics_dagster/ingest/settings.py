@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import dlt
+from dlt.common.configuration.providers import ConfigProvider
 from dlt.common.runtime.run_context import active, switch_context
 
 from analytics_dagster.catalog import RESOURCES
@@ -29,9 +30,8 @@ _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
 _CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
-_KEYS = ("api_key", "account_api_key")
-_HIDDEN = (*_KEYS, "failure_webhook")
-"""Settings that are secret: whoever knows a webhook's address can post to it."""
+_SECRET = ("api_key", "account_api_key", "failure_webhook")
+"""Whoever knows a webhook's address can post to it."""
 
 
 def _setting(parse: Callable[[Any], Any], default: Any, doc: str) -> Any:
@@ -237,7 +237,7 @@ class Settings:
         return self.base_url
 
     def __repr__(self) -> str:
-        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _HIDDEN)
+        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _SECRET)
         return f"Settings({', '.join(shown)})"
 
 
@@ -248,10 +248,12 @@ def load_settings(*, need_key: bool = True) -> Settings:
         need_key: Whether a real service without a key is an error.
 
     Raises:
-        SettingsError: One is unknown or impossible, or a key and the sandbox are set together.
+        SettingsError: One is unknown, impossible or a secret in the wrong file, or a key and the sandbox are set
+            together.
     """
     use_project_root()
     _refuse_unknown()
+    _refuse_open_secrets()
     settings = Settings(**dict(_configured()))
     if settings.sandbox and (settings.api_key or settings.account_api_key):
         raise SettingsError(
@@ -303,7 +305,8 @@ def _configured() -> Iterator[tuple[str, Any]]:
 
 
 def _lookup(name: str) -> Any:
-    source = dlt.secrets if name in _KEYS else dlt.config
+    # What is not asked for as a secret, dlt writes into the trace of a load, with its value.
+    source = dlt.secrets if name in _SECRET else dlt.config
     return source.get(f"{SECTION}.{name}")
 
 
@@ -311,7 +314,9 @@ def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
     except ValueError as error:
-        shown = "" if name in _HIDDEN or name == "base_url" else f", not {value!r}"
+        # The query of a URL, or what stands before its host, may be a key.
+        hidden = name in _SECRET or name == "base_url" or any(sign in str(value) for sign in "?@")
+        shown = "" if hidden else f", not {value!r}"
         raise SettingsError(f"The setting {SECTION}.{name} {error}{shown}.") from None
 
 
@@ -328,6 +333,15 @@ def _refuse_unknown() -> None:
             )
 
 
+def _refuse_open_secrets() -> None:
+    for provider in dlt.config.config_providers:
+        if not provider.supports_secrets and (open_ones := [name for name in _SECRET if name in _section(provider)]):
+            raise SettingsError(
+                f"The setting {SECTION}.{open_ones[0]} is secret and stands in {provider.name}. Move it into "
+                f".dlt/secrets.toml, or into {_ENVIRONMENT_PREFIX}{open_ones[0].upper()}."
+            )
+
+
 def _names_in_use() -> Iterator[str]:
     for variable in os.environ:
         if variable.startswith(_ENVIRONMENT_PREFIX):
@@ -335,9 +349,13 @@ def _names_in_use() -> Iterator[str]:
     for provider in dlt.config.config_providers:
         if provider.name == "Environment Variables":
             continue
-        section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
-        for name, value in (section or {}).items():
+        for name, value in _section(provider).items():
             yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
+
+
+def _section(provider: ConfigProvider) -> dict[str, Any]:
+    section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
+    return section or {}
 
 
 def _suggestion(name: str, known: set[str]) -> str:
