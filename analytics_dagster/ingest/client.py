@@ -55,6 +55,7 @@ class Endpoint:
         key: The key, sent in the header `key_header`.
         key_header: Name of that header.
         kind_of_key: What kind of key the service wants here, for messages.
+        other_keys: Keys that go elsewhere, to be kept out of messages as well.
     """
 
     resource: str
@@ -63,6 +64,7 @@ class Endpoint:
     key: str = field(repr=False)
     key_header: str
     kind_of_key: str
+    other_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,9 +314,9 @@ class ApiClient:
         )
 
     def _redact(self, text: str) -> str:
-        key = self._endpoint.key
-        for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)} - {""}:
-            text = text.replace(secret, "[redacted]")
+        for key in filter(None, (self._endpoint.key, *self._endpoint.other_keys)):
+            for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)}:
+                text = text.replace(secret, "[redacted]")
         return text
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.client import ApiClient, Endpoint
@@ -31,14 +32,14 @@ def connect(resource: Resource, settings: Settings) -> ApiClient:
     )
 
 
-def _key(resource: Resource, settings: Settings) -> dict[str, str]:
+def _key(resource: Resource, settings: Settings) -> dict[str, Any]:
     kind = "an account's key" if resource.account_key else "a project's key"
     name = "account_api_key" if resource.account_key else "api_key"
     if settings.sandbox:
-        key = ACCOUNT_KEY if resource.account_key else PROJECT_KEY
+        keys: tuple[str, ...] = (PROJECT_KEY, ACCOUNT_KEY)
     else:
-        key = (resource.account_key and settings.account_api_key) or settings.api_key
-    return {"key": key, "key_name": name, "kind_of_key": kind}
+        keys = (settings.api_key, settings.account_api_key or settings.api_key)
+    return {"key": keys[resource.account_key], "other_keys": keys, "key_name": name, "kind_of_key": kind}
 
 
 @dataclass
