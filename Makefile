@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test test-slow bench clean
+.PHONY: help setup demo dev check docs test test-slow soak audit bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ test: setup ## the test suite, but for what starts processes of Dagster
 
 test-slow: setup ## what starts them: command lines, the UI, its daemon, kills
 	$(RUN) pytest -m slow
+
+soak: setup ## 500 hours of simulated time with faults, crashes and late rows; half an hour
+	$(RUN) analytics_dagster_tests.soak --ticks 500 --output docs/soak.svg
+
+audit: setup ## known vulnerabilities of the pinned versions; fails where it cannot tell
+	$(RUN) pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	$(RUN) pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 bench: setup ## what a load costs, beside plain dlt and the fastest loop; half an hour
 	$(RUN) analytics_dagster_tests.benchmark

@@ -56,15 +56,18 @@ class Simulation:
         service: What is read; its clock is the simulated one.
         traveller: Moves the clock.
         seed: Of everything that happens by chance.
+
+    Attributes:
         faults: Share of the loads that meet one.
+        happened: How often what happened.
     """
 
-    def __init__(self, service: Sandbox, traveller: time_machine.Traveller, seed: int, *, faults: float = 0.1) -> None:
+    def __init__(self, service: Sandbox, traveller: time_machine.Traveller, seed: int) -> None:
+        self.faults = 0.0
         self.happened: Counter[str] = Counter()
         self._service = service
         self._traveller = traveller
         self._chance = Random(seed)
-        self._faults = faults
         self._settings: Settings = load_settings()
         self._partitions = build_partitions(self._settings)
         self._materialized: dict[str, set[str]] = {name: set() for name in INCREMENTAL}
@@ -94,10 +97,12 @@ class Simulation:
             self._load(name, None if resource(name).changes_silently else span, resume=False)
 
     def settle(self) -> None:
-        """A tick and a night on which nothing happens: what is still missing now is lost."""
-        self._faults = 0.0
+        """A last night on which nothing happens: what is still missing then is lost."""
+        self.faults = 0.0
         self._service.clear_faults()
         self._service.before_reply = None
+        while datetime.now(UTC).hour != 23:  # noqa: PLR2004 - an hour before midnight
+            self._traveller.shift(timedelta(hours=1))
         self.tick()
         self.night()
 
@@ -138,7 +143,7 @@ class Simulation:
                 self._service.remove(name, self._chance.choice(self._service.rows(name)[:200])["id"])
                 self.happened["deletions while reading"] += 1
 
-        self._service.before_reply = live if self._faults else None
+        self._service.before_reply = live if self.faults else None
         yield
         self._service.before_reply = None
 
@@ -148,7 +153,7 @@ class Simulation:
         if span is not None:
             first, last = (self._partitions.time_window_for_partition_key(key) for key in (span.first, span.last))
             window = Window(start=first.start.astimezone(UTC), end=last.end.astimezone(UTC))
-        if self._chance.random() < self._faults:
+        if self._chance.random() < self.faults:
             kind, options = self._chance.choice(FAULTS)
             self._service.fail_next(kind, times=self._chance.randrange(1, 7), **options)
             self.happened["faults"] += 1
@@ -157,7 +162,7 @@ class Simulation:
                 load = loader.begin(resource(name), window, resume=resume)
                 if load.source:
                     load.pipeline.run(load.source)
-                if self._chance.random() < self._faults / 2:
+                if self._chance.random() < self.faults / 2:
                     self.happened["crashes"] += 1
                     return
                 load.finish()
@@ -181,11 +186,14 @@ def _of_the_service(error: BaseException | None) -> bool:
 
 @contextmanager
 def simulated(project: Project, seed: int, *, faults: float = 0.1) -> Iterator[Simulation]:
-    """A simulation in a project of its own, from its first load on."""
+    """A simulation in a project; its first tick has passed, and nothing went wrong on it."""
     project.monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.0001)
     with (
         time_machine.travel(START) as traveller,
         Sandbox(seed=seed, history_days=3, rate_limit=1_000_000) as service,
     ):
         project.use(service, start_date=(START - timedelta(days=2)).date())
-        yield Simulation(service, traveller, seed, faults=faults)
+        simulation = Simulation(service, traveller, seed)
+        simulation.tick()
+        simulation.faults = faults
+        yield simulation

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from analytics_dagster.catalog import resource, table_columns
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.conftest import Project, a_service, checked, load
 
@@ -29,7 +30,24 @@ TEXTS = {
     "deep": "[" * 400 + "]" * 400,
     "a long number": "1" * 400,
 }
-NAMES = ["a.b", "a b", "a__b", "A_B", "a_b", 'quo"te', "it's", "", "read_at", "extra", "_dlt_id", "ключ", "id ", "ID"]
+DROP = 'x" BIGINT); DROP TABLE analytics.deploys; --'
+NAMES = [
+    "a.b",
+    "a b",
+    "a__b",
+    "A_B",
+    "a_b",
+    'quo"te',
+    "it's",
+    "",
+    "read_at",
+    "extra",
+    "_dlt_id",
+    "ключ",
+    "id ",
+    "ID",
+    DROP,
+]
 
 
 @pytest.fixture
@@ -104,6 +122,8 @@ def test_names_of_any_kind_are_kept_in_extra(loaded: Project, service: Sandbox) 
 
     ((extra,),) = loaded.sql("SELECT extra FROM analytics.deploys ORDER BY id DESC LIMIT 1")
     assert json.loads(extra) == odd
+    names = loaded.sql("SELECT column_name FROM duckdb_columns() WHERE table_name = 'deploys' ORDER BY column_index")
+    assert [name for (name,) in names] == [column.name for column in table_columns(resource("deploys"))]
 
 
 def test_the_checks_tell_of_rejected_rows_and_unknown_fields(loaded: Project, service: Sandbox) -> None:

@@ -135,16 +135,16 @@ def test_the_run_monitor_ends_runs_at_the_age_at_which_they_no_longer_count():
 @pytest.mark.parametrize(
     ("partitions", "now", "span"),
     [
-        pytest.param(DAILY, NOON, ("2026-11-22", "2026-11-23"), id="days"),
-        pytest.param(DAILY, MIDNIGHT, ("2026-11-22", "2026-11-23"), id="days, at midnight"),
-        pytest.param(DAILY, MIDNIGHT - SECOND, ("2026-11-21", "2026-11-22"), id="days, before midnight"),
-        pytest.param(HOURLY, MIDNIGHT + 2.5 * 60 * MINUTE, (min(hours(-46)), min(hours(1))), id="hours"),
+        pytest.param(DAILY, NOON, ("2026-11-21", "2026-11-23"), id="days"),
+        pytest.param(DAILY, MIDNIGHT, ("2026-11-21", "2026-11-23"), id="days, at midnight"),
+        pytest.param(DAILY, MIDNIGHT - SECOND, ("2026-11-20", "2026-11-22"), id="days, before midnight"),
+        pytest.param(HOURLY, MIDNIGHT + 2.5 * 60 * MINUTE, (min(hours(-70)), min(hours(1))), id="hours"),
         pytest.param(since("2026-11-23"), NOON, ("2026-11-23", "2026-11-23"), id="one closed day"),
         pytest.param(since("2026-11-24"), NOON, None, id="none closed"),
         pytest.param(since("2026-11-25"), NOON, None, id="none at all"),
     ],
 )
-def test_the_last_two_closed_days_are_read_again(
+def test_the_last_three_closed_days_are_read_again(
     partitions: dg.TimeWindowPartitionsDefinition, now: datetime, span: tuple[str, str] | None
 ):
     assert partitions_to_reread(partitions, now=now) == (Span(first=span[0], last=span[1]) if span else None)

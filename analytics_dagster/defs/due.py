@@ -13,7 +13,8 @@ import dagster as dg
 MAX_RUNTIME = timedelta(hours=2)
 """Age at which the run monitor ends a run: `max_runtime_seconds` in `dagster.yaml`."""
 
-_REREAD = timedelta(days=2)
+_REREAD = timedelta(days=3)
+"""A row may come up to a day late, and one night may fail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def partitions_due(
 
 
 def partitions_to_reread(partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime) -> Span | None:
-    """Return the two days before the open partition, or what there is of them; None if there is nothing of them."""
+    """Return the three days before the open partition, or what there is of them; None if there is nothing of them."""
     keys = partitions.get_partition_keys(current_time=now)
     closed = keys[:-1]
     if not closed:

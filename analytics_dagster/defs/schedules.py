@@ -91,7 +91,7 @@ def _full_refresh(settings: Settings) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         name="full_refresh_schedule",
-        description="Reads the last two days again, what changes silently in full, then the metrics, every night.",
+        description="Reads the last three days again, what changes silently in full, then the metrics, every night.",
         job_name=NIGHTLY_REFRESH,
         cron_schedule="0 2 * * *",
         default_status=_status(settings),

@@ -111,7 +111,6 @@ class PagesSession(requests.Session):
     def close(self) -> None:
         """End what the client has running."""
         if self._client is not None:
-            gc.unfreeze()
             gc.set_threshold(*self._thresholds)
             self._client.close()
             self._client = None
@@ -128,10 +127,9 @@ class PagesSession(requests.Session):
     def _open(self) -> ApiClient:
         if self._client is None:
             self._client = self._connect()
-            # Parsed rows have no cycles, but are so many that the collector would look through them all the time,
-            # and through all that is imported.
+            # Parsed rows have no cycles, but are so many that the collector would look through them all the time, and
+            # through all that is imported. (Freezing that would keep it from what a load leaves behind.)
             self._thresholds = gc.get_threshold()
-            gc.freeze()
             gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
             self.traffic = self._client.traffic
         return self._client
