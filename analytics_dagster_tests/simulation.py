@@ -101,7 +101,7 @@ class Simulation:
         self.faults = 0.0
         self._service.clear_faults()
         self._service.before_reply = None
-        while datetime.now(UTC).hour != 23:  # noqa: PLR2004 - an hour before midnight
+        while datetime.now(UTC).hour != 23:
             self._traveller.shift(timedelta(hours=1))
         self.tick()
         self.night()
