@@ -33,10 +33,10 @@ check: setup ## lint, types, layers, definitions
 docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.documents
 
-test: setup ## the test suite, but for what starts processes of Dagster
+test: setup ## the test suite, but for what takes longer
 	$(RUN) pytest -m 'not slow' -n 2 --dist loadfile
 
-test-slow: setup ## what starts them: command lines, the UI, its daemon, kills
+test-slow: setup ## what takes longer: processes of Dagster, kills, simulated days
 	$(RUN) pytest -m slow
 
 soak: setup ## 500 hours of simulated time with faults, crashes and late rows; half an hour

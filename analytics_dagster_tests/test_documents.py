@@ -29,6 +29,13 @@ def test_every_linked_file_exists(document: Path):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_is_named_exists(document: Path):
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", document.read_text())
+    tests = Path(__file__).parent
+    assert [name for file, name in named if f"def {name}(" not in (tests / file).read_text()] == []
+
+
 def test_every_toml_example_of_the_readme_parses():
     examples = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     assert examples
