@@ -19,6 +19,7 @@ from analytics_dagster_tests.simulation import COMPARED, START, Simulation, simu
 
 SEED = 1
 TICKS_BETWEEN_LINES = 10
+POINTS_DRAWN = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +100,11 @@ def main() -> int:
     _say(f"grown: memory {memory:.2f} times, bytes a row {bytes_a_row:.2f} times")
     _say(f"missing in the end: {missing or 'nothing'}")
     if options.output:
+        shown = points[:: max(1, len(points) // POINTS_DRAWN)]
         series = {
-            "rows, thousands": [(one.tick, one.rows / 1_000) for one in points],
-            "memory, MB": [(one.tick, one.memory / 2**20) for one in points],
-            "file, MB": [(one.tick, one.file / 2**20) for one in points],
+            "rows, thousands": [(one.tick, one.rows / 1_000) for one in shown],
+            "memory, MB": [(one.tick, one.memory / 2**20) for one in shown],
+            "file, MB": [(one.tick, one.file / 2**20) for one in shown],
         }
         options.output.write_text(plot(f"{options.ticks} ticks of an hour", "ticks", series))
     return 1 if missing else 0

@@ -12,7 +12,7 @@ from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Results
 from analytics_dagster_tests.benchmark.scenarios import UNLIMITED
 
 WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 616, 40, 344
+LEFT, RIGHT, TOP, BOTTOM = 64, 596, 40, 344
 FONT = 'font-family="sans-serif" font-size="12"'
 COLOURS = ("#0b6e99", "#d9730d", "#6b6b6b", "#0f7b6c")
 
