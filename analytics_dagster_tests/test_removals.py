@@ -43,7 +43,9 @@ def test_what_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Pro
     assert removed(listed, name) == set()
 
 
-@pytest.mark.parametrize(("name", "fault"), zip(LISTINGS, ["status", "html", "null_result", "truncate"], strict=True))
+@pytest.mark.parametrize(
+    ("name", "fault"), list(zip(LISTINGS, ["status", "html", "null_result", "truncate"], strict=True))
+)
 def test_a_listing_that_fails_marks_nothing(name: str, fault: str, listed: Project, service: Sandbox) -> None:
     load(name)
     drop(service, name, service.rows(name)[-1:])

@@ -26,6 +26,7 @@ def long_service() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["daily", "hourly"])
 def test_a_range_of_ten_partitions_runs_as_one_run_and_equals_ten_single_ones(
     kind: str, long_service: Sandbox, tmp_path_factory: pytest.TempPathFactory
