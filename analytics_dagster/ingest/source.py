@@ -177,21 +177,22 @@ class _ToTables(ItemTransform[Any, dict[str, Any]]):
         return self._tables(item)
 
     def _tables(self, item: Any) -> Iterator[Any]:
-        for page in item:
-            self._rows.add(page)
-            page.rows.clear()  # dlt holds on to the batch until it has the next one
-        last = not item.paginator.has_next_page
-        few = self._rows.pending < ROWS_PER_TABLE and self._rows.pending_bytes < BYTES_PER_TABLE
-        if few and not last:
-            return
-        table, rejected = self._rows.take()
-        if last:
-            self._session.close()
-            self.custom_metrics.update(self._rows.counts.as_dict(), **self._session.traffic.as_dict())
-        if rejected is not None:
-            yield dlt.mark.with_hints(rejected, _rejected_hints(), create_table_variant=True)
-        # An empty table makes dlt create the table in the warehouse.
-        yield table
+        with self._session.closing_on_failure():
+            for page in item:
+                self._rows.add(page)
+                page.rows.clear()  # dlt holds on to the batch until it has the next one
+            last = not item.paginator.has_next_page
+            few = self._rows.pending < ROWS_PER_TABLE and self._rows.pending_bytes < BYTES_PER_TABLE
+            if few and not last:
+                return
+            table, rejected = self._rows.take()
+            if last:
+                self._session.close()
+                self.custom_metrics.update(self._rows.counts.as_dict(), **self._session.traffic.as_dict())
+            if rejected is not None:
+                yield dlt.mark.with_hints(rejected, _rejected_hints(), create_table_variant=True)
+            # An empty table makes dlt create the table in the warehouse.
+            yield table
 
 
 def _rejected_hints() -> Any:

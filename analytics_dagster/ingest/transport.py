@@ -94,14 +94,14 @@ class PagesSession(requests.Session):
 
     def ask(self, query: dict[str, Any]) -> None:
         """Ask for the pages of a batch, without waiting for them: `send` will."""
-        with self._closing_on_failure():
+        with self.closing_on_failure():
             numbers = query[PAGE_PARAMETER].numbers
             self._asked = self._open().ask([Request(query={**query, PAGE_PARAMETER: number}) for number in numbers])
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> Batch:
         """Fetch the pages a request asks for."""
         assert isinstance(request, _Prepared)
-        with self._closing_on_failure():
+        with self.closing_on_failure():
             pages = self._fetch(request)
         asked = request.query.get(PAGE_PARAMETER)
         batch = Batch(pages, self._rows_at, proof=isinstance(asked, PageRequest) and asked.proof)
@@ -117,7 +117,8 @@ class PagesSession(requests.Session):
         super().close()
 
     @contextmanager
-    def _closing_on_failure(self) -> Iterator[None]:
+    def closing_on_failure(self) -> Iterator[None]:
+        """Close the session if what is done with it, or with its pages, fails or is given up."""
         try:
             yield
         except BaseException:
