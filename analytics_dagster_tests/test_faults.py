@@ -3,9 +3,6 @@
 What each fault does to a single request is in `test_client.py`; here it hits a load into DuckDB, between its pages.
 """
 
-import errno
-import gc
-import os
 import threading
 import time
 from collections import Counter
@@ -203,26 +200,3 @@ def test_a_storm_of_429s_that_does_not_end_fails_the_load_and_leaves_the_warehou
     assert clock.now == 180
     assert project.sql("SELECT * FROM analytics.load_windows") == before
     assert project.sql("SELECT table_name FROM information_schema.tables WHERE table_name = 'occurrences'") == []
-
-
-def test_a_load_whose_rows_cannot_be_written_leaves_nothing_open(project: Project, monkeypatch: pytest.MonkeyPatch):
-    closed: list[Connections] = []
-    close = Connections.close
-    monkeypatch.setattr(Connections, "close", lambda connections: closed.append(connections) or close(connections))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
-    usual = gc.get_threshold()
-
-    with a_service(history_days=1) as service:
-        project.use(service)
-        with pytest.raises(PipelineStepFailed) as caught:
-            load("occurrences")
-
-    assert "Make room where the warehouse is" in sentence(caught.value, "occurrences")
-    del caught  # whose frames hold what was open
-    gc.collect()
-    assert len(closed) == 1
-    assert gc.get_threshold() == usual
