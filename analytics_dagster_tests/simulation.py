@@ -76,18 +76,19 @@ class Simulation:
         """Let an hour pass, then load what the schedules would: what is new; after midnight, what may have changed."""
         self._traveller.shift(timedelta(hours=1))
         self._events()
+        self._ticked = datetime.now(UTC)
         due = partitions_due(
             self._partitions,
             known=set.intersection(*self._materialized.values()),
             asked_at=[],
-            now=datetime.now(UTC),
+            now=self._ticked,
             horizon=HORIZON,
         )
         assert isinstance(due, Span)
         with self._alive():
             for name in INCREMENTAL:
                 self._load(name, due, resume=True)
-            if datetime.now(UTC).hour == 0:
+            if self._ticked.hour == 0:
                 self.night()
 
     def night(self) -> None:
@@ -97,21 +98,24 @@ class Simulation:
             self._load(name, None if resource(name).changes_silently else span, resume=False)
 
     def settle(self) -> None:
-        """A last night on which nothing happens: what is still missing then is lost."""
+        """A last tick, at midnight, and a night on which nothing goes wrong: what is still missing then is lost."""
         self.faults = 0.0
         self._service.clear_faults()
         self._service.before_reply = None
         while datetime.now(UTC).hour != 23:
             self._traveller.shift(timedelta(hours=1))
         self.tick()
-        self.night()
 
     def missing(self, project: Project, since: datetime) -> dict[str, set[Any]]:
-        """Rows of the service since a moment that the warehouse lacks or has in another version, by resource."""
+        """Rows of the service that the warehouse lacks or has in another version, by resource.
+
+        Only rows from a moment on until the latest tick began count: the clock goes on, and new rows come.
+        """
+        until = self._ticked.timestamp()
         missing = {}
         for name, columns in COMPARED.items():
             ordered_by = resource(name).ordered_by
-            rows = [row for row in self._service.rows(name) if row[ordered_by] >= since.timestamp()]
+            rows = [row for row in self._service.rows(name) if since.timestamp() <= row[ordered_by] < until]
             found = project.rows(name, *columns)
             assert len(found) == len({row[0] for row in found}), f"{name} has doubles"
             if lost := {tuple(row[column] for column in columns) for row in rows} - set(found):

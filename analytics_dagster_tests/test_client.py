@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -19,6 +19,7 @@ from analytics_dagster.ingest import client as client_module
 from analytics_dagster.ingest.client import ApiClient, Endpoint, Reply, Request
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster_tests.conftest import serving
 
 ONE_SECOND_TO_THE_MINUTE = 1_760_021_099
 RETRIED = [429, 500, 502, 503, 504]
@@ -81,21 +82,8 @@ def replying(body: bytes, status: int = 200, headers: Mapping[str, str] | None =
         def log_message(self, *_: object) -> None:
             pass
 
-    with serving(Handler) as url:
-        yield url
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The URL of a service made of a handler of requests."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture
@@ -541,8 +529,8 @@ def used_up(clock: Clock, *, until: float, headers: Mapping[str, str]) -> Iterat
         def log_message(self, *_: object) -> None:
             pass
 
-    with serving(Handler) as url:
-        yield url
+    with serving(Handler) as address:
+        yield f"http://{address}"
 
 
 @pytest.mark.parametrize(
@@ -701,7 +689,7 @@ def test_a_connection_that_the_service_ended_is_opened_anew() -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    with serving(HangingUp) as url, connected(url) as client:
+    with serving(HangingUp) as address, connected(f"http://{address}") as client:
         for _ in range(3):
             client.send("GET")
             assert ended.acquire(timeout=PATIENCE)

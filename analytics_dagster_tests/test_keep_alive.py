@@ -4,10 +4,8 @@ import base64
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import trustme
 
 from analytics_dagster.ingest.keep_alive import Connections, NoReplyError
+from analytics_dagster_tests.conftest import serving
 
 
 class Service(BaseHTTPRequestHandler):
@@ -55,22 +54,6 @@ class Proxy(Service):
                         self.close_connection = True
                         return
                     ends[end].sendall(data)
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The address and port of a server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that mistrusts us hangs up
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
