@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_after_a_night_nothing_is_missing(seed: int, project: Project) -> None:
     with simulated(project, seed, faults=0.3) as simulation:
-        for _ in range(6):
+        for _ in range(4):
             simulation.tick()
         simulation.settle()
 
