@@ -5,7 +5,7 @@ reproduces all of it. What the figures of a long simulation mean is up to `soak.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -48,6 +48,9 @@ COMPARED = {
     "rql_jobs": ("id", "status"),
 }
 
+# The same, of what moves the cursor or settles within the lookback: what a tick sees, and need not wait for a night.
+SEEN_BY_A_TICK = COMPARED | {"items": ("id", "last_occurrence_id")}
+
 
 class Simulation:
     """Ticks of an hour, and what happens in between.
@@ -59,11 +62,13 @@ class Simulation:
 
     Attributes:
         faults: Share of the loads that meet one.
+        calm: Whether rows only arrive, move and settle; otherwise they come late, change silently and vanish as well.
         happened: How often what happened.
     """
 
     def __init__(self, service: Sandbox, traveller: time_machine.Traveller, seed: int) -> None:
         self.faults = 0.0
+        self.calm = False
         self.happened: Counter[str] = Counter()
         self._service = service
         self._traveller = traveller
@@ -106,14 +111,21 @@ class Simulation:
             self._traveller.shift(timedelta(hours=1))
         self.tick()
 
-    def missing(self, project: Project, since: datetime) -> dict[str, set[Any]]:
+    def quiet_tick(self) -> None:
+        """A tick on which nothing goes wrong."""
+        self.faults = 0.0
+        self.tick()
+
+    def missing(
+        self, project: Project, since: datetime, compared: Mapping[str, tuple[str, ...]] = COMPARED
+    ) -> dict[str, set[Any]]:
         """Rows of the service that the warehouse lacks or has in another version, by resource.
 
         Only rows from a moment on until the latest tick began count: the clock goes on, and new rows come.
         """
         until = self._ticked.timestamp()
         missing = {}
-        for name, columns in COMPARED.items():
+        for name, columns in compared.items():
             ordered_by = resource(name).ordered_by
             rows = [row for row in self._service.rows(name) if since.timestamp() <= row[ordered_by] < until]
             found = project.rows(name, *columns)
@@ -126,6 +138,8 @@ class Simulation:
 
     def _events(self) -> None:
         chance, service = self._chance, self._service
+        if self.calm:
+            return
         if chance.random() < 0.3:
             late = timedelta(minutes=chance.randrange(20 * 60))
             service.add_occurrences(chance.randrange(1, 5), at=int((datetime.now(UTC) - late).timestamp()))
@@ -140,10 +154,10 @@ class Simulation:
         """Rows arrive and vanish while pages are being read."""
 
         def live(name: str, _: int | None) -> None:
-            if name == "occurrences" and self._chance.random() < 0.1:
+            if name == "occurrences" and self._chance.random() < (0.5 if self.calm else 0.1):
                 self._service.add_occurrences(1)
                 self.happened["arrivals while reading"] += 1
-            elif name == "occurrences" and self._chance.random() < 0.02:
+            elif name == "occurrences" and not self.calm and self._chance.random() < 0.02:
                 self._service.remove(name, self._chance.choice(self._service.rows(name)[:200])["id"])
                 self.happened["deletions while reading"] += 1
 
