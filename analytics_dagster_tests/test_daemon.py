@@ -24,15 +24,15 @@ def within(seconds: float, what: str, happened: Callable[[], bool]) -> None:
         time.sleep(1)
 
 
+def every_minute(**settings: str) -> dict[str, str]:
+    """The environment of a project with keys and a tick every minute."""
+    settings |= {"API_KEY": PROJECT_KEY, "ACCOUNT_API_KEY": ACCOUNT_KEY, "INCREMENTAL_CRON": "* * * * *"}
+    return {f"SOURCES__ANALYTICS__{name}": value for name, value in settings.items()}
+
+
 @pytest.mark.slow
 def test_a_deploy_at_the_service_loads_by_itself_and_refreshes_the_metrics_once(tmp_path: Path):
-    settings = {
-        "API_KEY": PROJECT_KEY,
-        "ACCOUNT_API_KEY": ACCOUNT_KEY,
-        "INCREMENTAL_CRON": "* * * * *",
-        "HORIZON": "1",
-    }
-    variables = {f"SOURCES__ANALYTICS__{name}": value for name, value in settings.items()}
+    variables = every_minute(HORIZON="1")
     with a_service(history_days=1) as service:
         for row in service.rows("deploys"):
             service.remove("deploys", row["id"])
@@ -89,13 +89,7 @@ def writer_of(folder: Path) -> int | None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_in_the_middle_is_made_good_by_a_later_tick(tmp_path: Path):
-    settings = {
-        "API_KEY": PROJECT_KEY,
-        "ACCOUNT_API_KEY": ACCOUNT_KEY,
-        "INCREMENTAL_CRON": "* * * * *",
-        "READ_AHEAD": "2",
-    }
-    variables = {f"SOURCES__ANALYTICS__{name}": value for name, value in settings.items()}
+    variables = every_minute(READ_AHEAD="2")
     killed: list[int] = []
     with a_service() as service:
 
