@@ -18,7 +18,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from analytics_dagster.catalog import RESOURCES, resource
 from analytics_dagster.defs.due import Span, partitions_due, partitions_to_reread
 from analytics_dagster.defs.partitions import build_partitions
-from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.errors import AnalyticsApiError, known_cause
 from analytics_dagster.ingest.load import Loader
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.warehouse import writing
@@ -185,7 +185,7 @@ class Simulation:
                     return
                 load.finish()
         except PipelineStepFailed as error:
-            if not _of_the_service(error):
+            if not isinstance(known_cause(error), AnalyticsApiError):
                 raise
             self.happened["failed loads"] += 1
             return
@@ -194,12 +194,6 @@ class Simulation:
         if span is not None:
             keys = dg.PartitionKeyRange(span.first, span.last)
             self._materialized[name].update(self._partitions.get_partition_keys_in_range(keys))
-
-
-def _of_the_service(error: BaseException | None) -> bool:
-    while error and not isinstance(error, AnalyticsApiError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dlt.common.warnings import DltDeprecationWarning
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.report import metadata
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.errors import AnalyticsError
+from analytics_dagster.ingest.errors import AnalyticsError, known_cause
 from analytics_dagster.ingest.load import Loader, LoadReport
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse import writing
@@ -62,7 +62,7 @@ def load_selected(
                     report = _load(context, dlt, loader, row, window, resume=resume)
                 except Exception as error:  # whatever it is, the others are to load
                     failed[row.name] = sentence(error, row.name)
-                    context.log.error(failed[row.name], exc_info=not _known(error))  # noqa: TRY400 - a known one needs no trace
+                    context.log.error(failed[row.name], exc_info=not known_cause(error))  # noqa: TRY400 - a known one needs no trace
                 else:
                     yield dg.MaterializeResult(asset_key=asset_key(row), metadata=metadata(report, settings, place))
     except AnalyticsError as error:
@@ -95,7 +95,7 @@ def _load(
 
 def sentence(error: BaseException, name: str) -> str:
     """Return what went wrong as a sentence, out of whatever dlt wrapped around it."""
-    if (known := _known(error)) is not None:
+    if (known := known_cause(error)) is not None:
         return str(known)
     cause = error
     while cause.__cause__ is not None:
@@ -105,9 +105,3 @@ def sentence(error: BaseException, name: str) -> str:
     if getattr(cause, "errno", None) in _NO_ROOM or any(os.strerror(number) in first_line for number in _NO_ROOM):
         advice = f" Make room where the warehouse is, and in {gettempdir()}."
     return f"{name}: {type(cause).__name__}: {first_line}.{advice} The rows that were there before are untouched."
-
-
-def _known(error: BaseException | None) -> AnalyticsError | None:
-    while error is not None and not isinstance(error, AnalyticsError):
-        error = error.__cause__ or error.__context__
-    return error

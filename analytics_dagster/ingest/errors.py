@@ -28,3 +28,10 @@ class AnalyticsApiError(AnalyticsError):
 
 class WarehouseError(AnalyticsError):
     """The warehouse cannot be opened or must not be written. The message names it."""
+
+
+def known_cause(error: BaseException | None) -> AnalyticsError | None:
+    """Return the error of ours that dlt or Dagster wrapped in another; None if there is none."""
+    while error is not None and not isinstance(error, AnalyticsError):
+        error = error.__cause__ or error.__context__
+    return error
