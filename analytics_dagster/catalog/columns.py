@@ -15,7 +15,7 @@ BOOKKEEPING_COLUMNS = (
     Column(
         name="read_at",
         type=ColumnType.TIMESTAMP,
-        description="When the reply that held this version of the row was received.",
+        description="When the reply that held this version of the row was asked for.",
     ),
     Column(
         name="read_seq",

@@ -161,11 +161,10 @@ class Load:
         if self.source and covered:
             self._ledger.record(self.resource, covered, counts["loaded"])
         rows = self._ledger.row_count(self.resource)
+        new_rows = rows - self.rows_before
         # A row that was rejected is listed, though not in the table.
         if self.resource.complete_listing and counts["typed"] and not counts["rejected"]:
-            removed = self._ledger.mark_removed(
-                self.resource, read_from=self.began_at, new_rows=rows - self.rows_before
-            )
+            removed = self._ledger.mark_removed(self.resource, read_from=self.began_at, new_rows=new_rows)
         report = LoadReport(
             resource=self.resource,
             window=covered,
@@ -173,7 +172,7 @@ class Load:
             rows_loaded=counts["loaded"],
             rows_rejected=counts["rejected"],
             rows_in_table=rows,
-            new_rows=rows - self.rows_before,
+            new_rows=new_rows,
             rows_removed=removed,
             newest=datetime.fromisoformat(counts["newest"]) if counts["newest"] else None,
             announced=self._ledger.announced(self.resource),

@@ -37,7 +37,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedPage:
-    """One page: its number from 1, its raw rows, the reply's `result` around them, and when it was received."""
+    """One page: its number from 1, its raw rows, the reply's `result` around them, and when it was asked for."""
 
     number: int
     rows: list[Any]

@@ -343,14 +343,16 @@ class Ledger:
         count = int(self._run(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
         if not count:
             return 0
-        repeated = int(self._run(f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0]) - new_rows
-        if not resource.listed_within and count > repeated:
-            logger.warning(
-                "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check that "
-                "the key is one of the same account; if so many are really gone, delete them from the table.",
-                resource.name, count, repeated,
-            )  # fmt: skip
-            return 0
+        if not resource.listed_within:
+            listed = int(self._run(f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0])
+            repeated = listed - new_rows
+            if count > repeated:
+                logger.warning(
+                    "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check "
+                    "that the key is one of the same account; if so many are really gone, delete them from the table.",
+                    resource.name, count, repeated,
+                )  # fmt: skip
+                return 0
         self._run(f"UPDATE {table} SET removed_at = %s WHERE {gone}", read_from, *times)
         return count
 
