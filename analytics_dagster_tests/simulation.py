@@ -104,12 +104,9 @@ class Simulation:
 
     def settle(self) -> None:
         """A last tick, at midnight, and a night on which nothing goes wrong: what is still missing then is lost."""
-        self.faults = 0.0
-        self._service.clear_faults()
-        self._service.before_reply = None
         while datetime.now(UTC).hour != 23:
             self._traveller.shift(timedelta(hours=1))
-        self.tick()
+        self.quiet_tick()
 
     def quiet_tick(self) -> None:
         """A tick on which nothing goes wrong."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import median_high
 from tempfile import TemporaryDirectory
 
 from analytics_dagster_tests.benchmark.plots import plot
@@ -60,13 +61,9 @@ def growth(points: Sequence[Point]) -> tuple[float, float]:
     """
     fifth = len(points) // 5
     early, late = points[fifth : 2 * fifth], points[-fifth:]
-    memory = _median([one.memory for one in late]) / _median([one.memory for one in early])
-    bytes_a_row = _median([one.file / one.rows for one in late]) / _median([one.file / one.rows for one in early])
+    memory = median_high(one.memory for one in late) / median_high(one.memory for one in early)
+    bytes_a_row = median_high(one.file / one.rows for one in late) / median_high(one.file / one.rows for one in early)
     return memory, bytes_a_row
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _resident() -> int:

@@ -70,11 +70,19 @@ def client(sandbox: Sandbox) -> Iterator[ApiClient]:
 @contextmanager
 def replying(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Iterator[str]:
     """The URL of a service that gives one and the same reply, and such as the sandbox never would."""
+    with answering(lambda: (status, headers or {}, body)) as url:
+        yield url
+
+
+@contextmanager
+def answering(answer: Callable[[], tuple[int, Mapping[str, str], bytes]]) -> Iterator[str]:
+    """The URL of a service that gives each request the status, headers and body that a function returns."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            status, headers, body = answer()
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -515,22 +523,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @contextmanager
 def used_up(clock: Clock, *, until: float, headers: Mapping[str, str]) -> Iterator[str]:
     """The URL of a service that refuses requests with 429 until a moment of the clock."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            limited = clock.now < until
-            body = b"{}" if limited else b'{"err":0,"result":[]}'
-            self.send_response(429 if limited else 200)
-            for name, value in {"Content-Length": str(len(body)), **(headers if limited else {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as address:
-        yield f"http://{address}"
+    with answering(lambda: (429, headers, b"{}") if clock.now < until else (200, {}, b'{"err":0,"result":[]}')) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
