@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from analytics_dagster.defs.asset_checks.definitions import build_checks
 from analytics_dagster.defs.assets import build_assets
-from analytics_dagster.defs.checks import build_checks
 from analytics_dagster.defs.configured import definition_settings
 from analytics_dagster.defs.jobs import build_jobs
 from analytics_dagster.defs.resources import build_resources

@@ -22,7 +22,7 @@ from analytics_dagster.defs.configured import definition_settings
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import project_root
-from analytics_dagster.ingest.warehouse import warehouse
+from analytics_dagster.ingest.warehouse.load_state import warehouse
 
 DAYS = 3
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

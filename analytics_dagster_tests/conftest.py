@@ -1,40 +1,13 @@
-"""What the tests share: a project folder of its own for each test, and the service that misbehaves on demand."""
+"""Fixtures."""
 
-import os
-import ssl
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
-import duckdb
 import pytest
-from dlt.common.runtime.run_context import active, switch_context
 
-from analytics_dagster.catalog import resource
-from analytics_dagster.definitions import build_definitions
-from analytics_dagster.defs.configured import definition_settings
-from analytics_dagster.defs.jobs import DATA_CHECKS
-from analytics_dagster.ingest.load import Loader, LoadReport
-from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse import writing
-from analytics_dagster.ingest.windows import Window
-from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
-
-CONFIG = '[runtime]\ndlthub_telemetry = false\nlog_level = "ERROR"\n'
-
-
-@contextmanager
-def a_service(history_days: int = 2, **options: Any) -> Iterator[Sandbox]:
-    """The service over a real socket, its clock standing still."""
-    now = time.time()
-    with Sandbox(clock=lambda: now, history_days=history_days, rate_limit=1_000_000, **options) as sandbox:
-        yield sandbox
+from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.support.project import Project, a_project
+from analytics_dagster_tests.support.service import a_service
 
 
 @pytest.fixture
@@ -44,167 +17,8 @@ def service() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The address and port of a server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that mistrusts us hangs up
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@dataclass
-class Project:
-    """A folder with a configuration, as a user has it, and Dagster's instance for it."""
-
-    folder: Path
-    monkeypatch: pytest.MonkeyPatch
-    instance: dg.DagsterInstance
-
-    def set(self, **settings: Any) -> None:
-        """Set settings as environment variables; `paths__items` for a setting of a resource."""
-        for name, value in settings.items():
-            self.monkeypatch.setenv(f"SOURCES__ANALYTICS__{name.upper()}", str(value))
-
-    def use(self, service: Sandbox, **settings: Any) -> None:
-        """Point the project at a service, as at a real account."""
-        self.set(base_url=service.url, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY, **settings)
-
-    @property
-    def warehouse(self) -> Path:
-        return self.folder / ("sandbox.duckdb" if load_settings().sandbox else "warehouse.duckdb")
-
-    def materialize(
-        self,
-        *names: str,
-        partition: str | None = None,
-        span: tuple[str, str] | None = None,
-        **config: bool,
-    ) -> dg.ExecuteInProcessResult:
-        """Materialise assets by name, for a partition or a span of them, with run config for incremental ones."""
-        definitions = build_definitions(definition_settings())
-        first, last = span or (None, None)
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        return dg.materialize(
-            list(definitions.assets or []),
-            selection=[dg.AssetKey(["analytics", name]) for name in names],
-            partition_key=partition,
-            tags=tags if span else None,
-            run_config={"ops": {"incremental": {"config": config}}} if config else None,
-            resources=definitions.resources,
-            instance=self.instance,
-            raise_on_error=False,
-        )
-
-    def sql(self, query: str) -> list[Any]:
-        """Run a query on the warehouse and return its rows."""
-        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            return connection.execute(query).fetchall()
-
-    def rows(self, table: str, *columns: str) -> list[Any]:
-        """Return a table's rows, sorted, without what differs from load to load."""
-        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq'))"
-        return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
-
-
-@contextmanager
-def a_project(folder: Path) -> Iterator[Project]:
-    """An empty project folder, the working directory meanwhile."""
-    (folder / ".dlt").mkdir()
-    (folder / ".dlt" / "config.toml").write_text(CONFIG)
-    before = active().run_dir
-    with pytest.MonkeyPatch.context() as monkeypatch, dg.DagsterInstance.ephemeral() as instance:
-        for name in list(os.environ):
-            if name.startswith(("SOURCES__", "DESTINATION__", "API_KEY", "DAGSTER_HOME")):
-                monkeypatch.delenv(name)
-        monkeypatch.chdir(folder)
-        switch_context(str(folder))
-        yield Project(folder, monkeypatch, instance)
-    switch_context(before)
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """A project of the test's own."""
     with a_project(tmp_path) as project:
         yield project
-
-
-def load(name: str, window: Window | None = None, *, resume: bool = False) -> LoadReport:
-    """Load a resource as the assets do, without Dagster, with the settings of the working directory."""
-    settings = load_settings()
-    with writing(settings), Loader(settings) as loader:
-        load = loader.begin(resource(name), window, resume=resume)
-        if load.source:
-            load.pipeline.run(load.source)
-        return load.finish()
-
-
-def materializations(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
-    """Return the metadata of each asset's materialisation, by the asset's name."""
-    return {
-        event.asset_key.path[-1]: {name: value.value for name, value in event.materialization.metadata.items()}
-        for event in result.get_asset_materialization_events()
-    }
-
-
-def truth(service: Sandbox, name: str) -> set[Any]:
-    """Return the keys of the rows that the service has."""
-    rows = service.rows(name)
-    if name == "top_active_items":
-        return {entry["item"]["id"] for entry in rows}
-    return {row["item_counter" if name == "items_metrics" else "id"] for row in rows}
-
-
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    """Return the sentence with which a run failed."""
-    (event,) = [event for event in result.all_events if event.is_step_failure]
-    data = event.step_failure_data.user_failure_data
-    assert data, event.step_failure_data.error
-    return data.description or ""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """How a check ended."""
-
-    level: str
-    description: str
-    metadata: dict[str, Any]
-
-
-def checked(project: Project, selection: dg.AssetSelection | None = None) -> dict[tuple[str, str], Checked]:
-    """Run the checks and return how they ended, by asset and check."""
-    result = run_checks(project, selection)
-    assert result.success
-    return {
-        (evaluation.asset_key.path[-1], evaluation.check_name): Checked(
-            level="PASS" if evaluation.passed else evaluation.severity.value,
-            description=evaluation.description or "",
-            metadata={name: value.value for name, value in evaluation.metadata.items()},
-        )
-        for evaluation in result.get_asset_check_evaluations()
-    }
-
-
-def run_checks(project: Project, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
-    """Run the job of the checks, or a selection of them."""
-    definitions = build_definitions(definition_settings())
-    if selection is None:
-        job = definitions.resolve_job_def(DATA_CHECKS)
-        return job.execute_in_process(instance=project.instance, raise_on_error=False)
-    return dg.materialize(
-        [*(definitions.assets or []), *(definitions.asset_checks or [])],
-        selection=selection,
-        resources=definitions.resources,
-        instance=project.instance,
-        raise_on_error=False,
-    )

@@ -12,12 +12,12 @@ from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
 from analytics_dagster.defs.configured import enabled
-from analytics_dagster.defs.loading import load_selected
+from analytics_dagster.defs.execution import load_selected
 from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import DATASET, destination_kind
+from analytics_dagster.ingest.warehouse.load_state import DATASET, destination_kind
 
 POOL = "warehouse"
 """Pool of everything that opens the warehouse: one writer at a time."""

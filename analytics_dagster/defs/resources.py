@@ -8,7 +8,7 @@ from dagster_duckdb import DuckDBResource
 
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse import warehouse
+from analytics_dagster.ingest.warehouse.load_state import warehouse
 
 DUCKDB = "duckdb"
 """The resource that reads the DuckDB file. There is none where the warehouse is another database."""

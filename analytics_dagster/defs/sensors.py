@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import dagster as dg
 
 from analytics_dagster.catalog import Resource, resource
+from analytics_dagster.defs.alerts import build_failure_sensor
 from analytics_dagster.defs.configured import enabled
-from analytics_dagster.defs.failures import build_failure_sensor
 from analytics_dagster.defs.jobs import METRICS_REFRESH
-from analytics_dagster.defs.news import Reading, news
 from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.defs.watermark import Reading, news
 from analytics_dagster.ingest.settings import Settings
 
 

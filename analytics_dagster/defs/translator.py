@@ -5,7 +5,7 @@ from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
 from analytics_dagster.catalog import Column, Resource, resource, table_columns
-from analytics_dagster.ingest.warehouse import DATASET
+from analytics_dagster.ingest.warehouse.load_state import DATASET
 
 SERVICE = dg.AssetSpec(
     "analytics_api",

@@ -21,11 +21,11 @@ import dlt
 from dlt.extract.source import DltSource
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
-from analytics_dagster.ingest.rows import RowCounts
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse import Announced, Ledger, build_pipeline, open_ledger
+from analytics_dagster.ingest.warehouse.load_state import Announced, Ledger, build_pipeline, open_ledger
 from analytics_dagster.ingest.windows import Window, loaded_through
 
 logger = logging.getLogger(__name__)

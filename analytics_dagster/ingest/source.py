@@ -17,11 +17,11 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import Endpoint, RESTAPIConfig
 
 from analytics_dagster.catalog import Column, Resource, table_columns
+from analytics_dagster.ingest.arrow import TypedRows, plausible_seconds
 from analytics_dagster.ingest.connection import connect
-from analytics_dagster.ingest.rows import TypedRows, plausible_seconds
+from analytics_dagster.ingest.pagination import Bounds, ListReading, walk
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.transport import BodyBatchPaginator, PagesSession, WalkPaginator
-from analytics_dagster.ingest.walk import Bounds, ListReading, walk
 from analytics_dagster.ingest.windows import Window
 
 REJECTED_ROWS = "rejected_rows"

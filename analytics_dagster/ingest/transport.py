@@ -22,7 +22,7 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from analytics_dagster.catalog import Path
 from analytics_dagster.ingest.client import ApiClient, Pending, Reply, Request, Traffic
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.walk import PageRequest, Walk
+from analytics_dagster.ingest.pagination import PageRequest, Walk
 
 logger = logging.getLogger(__name__)
 

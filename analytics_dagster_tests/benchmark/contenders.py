@@ -55,7 +55,7 @@ def ours(job: Job) -> None:
     """Load through the package, as the assets do: types, secrets removed, merge by key, continuity proven."""
     from analytics_dagster.catalog import resource as catalog_row  # noqa: PLC0415
     from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
-    from analytics_dagster.ingest.warehouse import build_pipeline  # noqa: PLC0415
+    from analytics_dagster.ingest.warehouse.load_state import build_pipeline  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
     settings, occurrences = _settings(job), catalog_row("occurrences")
@@ -70,7 +70,7 @@ def ours_resumed(job: Job) -> None:
     """Load what is new of the last day, as the schedule does, of every resource ordered by its cursor."""
     from analytics_dagster.catalog import RESOURCES  # noqa: PLC0415
     from analytics_dagster.ingest.load import Loader  # noqa: PLC0415
-    from analytics_dagster.ingest.warehouse import writing  # noqa: PLC0415
+    from analytics_dagster.ingest.warehouse.load_state import writing  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
     settings, now = _settings(job), datetime.now(UTC)

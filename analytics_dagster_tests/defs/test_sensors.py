@@ -1,0 +1,382 @@
+"""What is news and what is not, as a table; then the sensors on a real instance after real loads."""
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from analytics_dagster.definitions import build_definitions
+from analytics_dagster.defs import alerts as failures
+from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.defs.watermark import News, Reading, news
+from analytics_dagster.ingest.settings import Settings
+from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster_tests.support.project import Project, failure
+
+TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+
+
+def reading(rows: int, settled: int, newest: int | None) -> Reading:
+    return Reading(rows=rows, settled=settled, newest=newest)
+
+
+SEVENTEEN = reading(17, 16, 117)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "rows", "settled"),
+    [
+        pytest.param(None, SEVENTEEN, 17, 16, id="the first look, or a lost cursor"),
+        pytest.param(SEVENTEEN, reading(18, 16, 118), 1, 0, id="one new deploy"),
+        pytest.param(SEVENTEEN, reading(25, 20, 125), 8, 4, id="a burst"),
+        pytest.param(SEVENTEEN, reading(18, 17, 117), 1, 1, id="a late, older deploy"),
+        pytest.param(SEVENTEEN, reading(17, 17, 117), 0, 1, id="a known one settled"),
+        pytest.param(SEVENTEEN, reading(17, 16, 118), 0, 0, id="another newest one"),
+        pytest.param(SEVENTEEN, reading(3, 2, 117), 3, 2, id="the table was lost and is being loaded again"),
+        pytest.param(reading(0, 0, None), SEVENTEEN, 17, 16, id="an empty table filled"),
+    ],
+)
+def test_what_differs_from_what_was_acted_on_is_news(before: Reading | None, now: Reading, rows: int, settled: int):
+    found = news(now, before)
+    assert isinstance(found, News)
+    assert (found.rows, found.settled) == (rows, settled)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        pytest.param(SEVENTEEN, SEVENTEEN, id="nothing came"),
+        pytest.param(None, reading(0, 0, None), id="empty from the start"),
+        pytest.param(SEVENTEEN, reading(0, 0, None), id="emptied"),
+    ],
+)
+def test_what_is_the_same_or_empty_is_no_news(before: Reading | None, now: Reading):
+    assert news(now, before) is None
+
+
+def test_the_key_tells_each_step_from_every_other():
+    steps = [(None, 1), (1, 2), (2, 1), (1, 3), (2, 3)]
+    readings = {rows: reading(rows, 0, rows) for rows in (1, 2, 3)}
+    keys = {news(readings[now], readings[before] if before else None).key for before, now in steps}  # type: ignore[union-attr]
+    assert len(keys) == len(steps)
+
+
+@pytest.mark.parametrize("cursor", [None, "", "{", "[]", "17", '{"rows": 1}', '{"rows": 1, "other": 2}'])
+def test_a_cursor_that_cannot_be_read_is_lost(cursor: str | None):
+    assert Reading.of_cursor(cursor) is None
+
+
+@pytest.mark.parametrize("kept", [SEVENTEEN, reading(0, 0, None), Reading(rows=1, settled=0, newest="ab")])
+def test_a_cursor_holds_what_was_acted_on(kept: Reading):
+    assert Reading.of_cursor(kept.cursor) == kept
+
+
+@pytest.mark.parametrize(
+    ("metadata", "read"),
+    [
+        ({}, None),
+        ({"note": "reported by hand"}, None),
+        ({"dagster/row_count": 3}, None),
+        ({"dagster/row_count": 0}, reading(0, 0, None)),
+        ({"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9, "seconds": 1.5}, reading(3, 2, 9)),
+    ],
+)
+def test_only_metadata_of_a_load_is_read(metadata: dict[str, Any], read: Reading | None):
+    assert Reading.of_metadata(metadata) == read
+
+
+# -- the sensor, on a real instance after real loads ---
+
+
+class Ticker:
+    """Evaluates the sensor as the daemon does: it hands the cursor on, and drops a key that was used."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._used: set[str | None] = set()
+        self.cursor: str | None = None
+        self.skipped = ""
+
+    def tick(self) -> list[dg.RunRequest]:
+        repository = build_definitions(definition_settings()).get_repository_def()
+        context = dg.build_sensor_context(self._project.instance, self.cursor, repository_def=repository)
+        answer = repository.get_sensor_def("new_deploys_sensor").evaluate_tick(context)
+        self.cursor = answer.cursor
+        self.skipped = answer.skip_message or ""
+        requests = [request for request in answer.run_requests or [] if request.run_key not in self._used]
+        self._used.update(request.run_key for request in requests)
+        return requests
+
+
+@pytest.fixture
+def ticker(project: Project, service: Sandbox) -> Ticker:
+    """The sensor, once it acted on yesterday's and today's deploys."""
+    project.use(service)
+    ticker = Ticker(project)
+    load(project)
+    assert len(ticker.tick()) == 1
+    return ticker
+
+
+def load(project: Project, first: str = YESTERDAY) -> None:
+    assert project.materialize("deploys", span=(first, TODAY), resume=True).success
+
+
+def test_before_any_load_nothing_is_asked_for_and_the_reason_says_so(project: Project):
+    ticker = Ticker(project)
+    assert ticker.tick() == []
+    assert ticker.skipped == "No load of deploys has been recorded yet."
+
+
+def test_the_first_deploys_are_acted_on_once(project: Project, service: Sandbox):
+    project.use(service)
+    load(project)
+    ticker = Ticker(project)
+    (request,) = ticker.tick()
+    ((rows, newest),) = project.sql("SELECT count(*), max(id) FROM analytics.deploys")
+    assert request.tags["deploys/new"] == str(rows)
+    assert request.tags["deploys/id"] == str(newest)
+    assert {key.path[-1] for key in request.asset_selection or []} == {"items_metrics", "top_active_items"}
+    assert ticker.tick() == []
+    ((settled,),) = project.sql("SELECT count(finish_time) FROM analytics.deploys")
+    assert ticker.skipped == (
+        f"No news of deploys. As at the last run: {rows} in the table, {settled} settled, newest {newest}."
+    )
+
+
+def test_one_new_deploy_gives_one_run_that_names_it(project: Project, service: Sandbox, ticker: Ticker):
+    deploy = service.add_deploy(environment="staging", revision="feature/ünïcode #1")
+    load(project)
+    (request,) = ticker.tick()
+    named = {name: value for name, value in request.tags.items() if name.startswith("deploys/")}
+    assert named == {
+        "deploys/new": "1",
+        "deploys/settled": "0",
+        "deploys/id": str(deploy["id"]),
+        "deploys/revision": "feature/ünïcode #1",
+        "deploys/environment": "staging",
+    }
+    assert ticker.tick() == []
+
+
+def test_a_load_that_brought_no_deploy_gives_none(project: Project, ticker: Ticker):
+    load(project)
+    load(project)
+    assert ticker.tick() == []
+    assert ticker.skipped.startswith("No news of deploys. As at the last run: ")
+
+
+def test_an_empty_table_is_no_news(project: Project, service: Sandbox):
+    project.use(service)
+    for row in service.rows("deploys"):
+        service.remove("deploys", row["id"])
+    load(project)
+    ticker = Ticker(project)
+    assert ticker.tick() == []
+    assert ticker.skipped == "No news of deploys. Its table is empty."
+    service.add_deploy()
+    load(project)
+    assert len(ticker.tick()) == 1
+
+
+def test_a_burst_in_several_loads_gives_one_run(project: Project, service: Sandbox, ticker: Ticker):
+    for _ in range(3):
+        service.add_deploy()
+        load(project)
+    (request,) = ticker.tick()
+    assert request.tags["deploys/new"] == "3"
+    assert ticker.tick() == []
+
+
+def test_a_late_older_deploy_gives_one_run(project: Project, service: Sandbox, ticker: Ticker):
+    service.add_deploy(start_time=service.now - 3600, status="failed")
+    load(project)
+    (request,) = ticker.tick()
+    assert request.tags["deploys/new"] == "1"
+    assert ticker.tick() == []
+
+
+def test_a_deploy_that_settles_gives_one_run(project: Project, service: Sandbox, ticker: Ticker):
+    deploy = service.add_deploy(status="started", settles_after=None)
+    load(project)
+    assert len(ticker.tick()) == 1
+    service.update("deploys", deploy["id"], status="failed", finish_time=deploy["start_time"] + 60)
+    load(project)
+    (request,) = ticker.tick()
+    assert (request.tags["deploys/new"], request.tags["deploys/settled"]) == ("0", "1")
+    assert ticker.tick() == []
+
+
+def test_deploys_whose_run_was_killed_after_its_load_give_one_run(
+    project: Project, service: Sandbox, ticker: Ticker, tmp_path_factory: pytest.TempPathFactory
+):
+    service.add_deploy()
+    seen = project.instance
+    with dg.DagsterInstance.ephemeral(str(tmp_path_factory.mktemp("killed"))) as unseen:
+        project.instance = unseen
+        load(project)
+    project.instance = seen
+    assert ticker.tick() == []
+    load(project)
+    (request,) = ticker.tick()
+    assert request.tags["deploys/new"] == "1"
+    assert ticker.tick() == []
+
+
+def test_a_lost_cursor_gives_one_run(project: Project, service: Sandbox, ticker: Ticker):
+    service.add_deploy()
+    load(project)
+    assert len(ticker.tick()) == 1
+    ticker.cursor = None
+    assert len(ticker.tick()) == 1
+    assert ticker.tick() == []
+
+
+def test_a_tick_that_died_before_it_kept_its_cursor_gives_no_second_run(
+    project: Project, service: Sandbox, ticker: Ticker
+):
+    service.add_deploy()
+    load(project)
+    before = ticker.cursor
+    assert len(ticker.tick()) == 1
+    ticker.cursor = before
+    assert ticker.tick() == []
+
+
+def test_a_warehouse_that_is_loaded_again_gives_a_run_even_at_figures_it_had_before(project: Project, ticker: Ticker):
+    at_first = ticker.cursor
+    project.warehouse.unlink()
+    load(project, TODAY)
+    assert len(ticker.tick()) == 1
+    load(project)
+    assert len(ticker.tick()) == 1
+    assert ticker.cursor == at_first
+
+
+def test_an_event_that_a_person_reported_is_no_load(project: Project, ticker: Ticker):
+    project.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["analytics", "deploys"])))
+    assert ticker.tick() == []
+    assert ticker.skipped == "The newest event of deploys says nothing of its rows: no load made it."
+    load(project)
+    assert ticker.tick() == []
+
+
+@pytest.mark.slow
+def test_a_refresh_that_failed_is_tried_again_by_its_job(project: Project, service: Sandbox):
+    project.use(service)
+    service.fail_next("err", resource="top_active_items", status=403)
+    job = build_definitions(definition_settings()).resolve_job_def("metrics_refresh")
+    result = job.execute_in_process(instance=project.instance)
+    assert result.success
+    assert len(result.filter_events(lambda event: event.is_step_up_for_retry)) == 1
+    assert project.rows("top_active_items")
+
+
+def test_a_refresh_is_not_tried_again_with_a_wrong_setting(project: Project):
+    job = build_definitions(definition_settings()).resolve_job_def("metrics_refresh")
+    project.set(base_url="https://api.example.com")
+    result = job.execute_in_process(instance=project.instance, raise_on_error=False)
+    assert failure(result).startswith("No api_key is set")
+    assert result.filter_events(lambda event: event.is_step_up_for_retry) == []
+
+
+def sensors() -> dict[str, Any]:
+    return {sensor.name: sensor for sensor in build_definitions(definition_settings()).sensors or []}
+
+
+def test_sensors_run_by_themselves_unless_a_setting_says_otherwise(project: Project):
+    project.set(failure_webhook="https://chat.example.com/hook")
+    assert {sensor.default_status for sensor in sensors().values()} == {dg.DefaultSensorStatus.RUNNING}
+    project.set(automation=False)
+    assert {sensor.default_status for sensor in sensors().values()} == {dg.DefaultSensorStatus.STOPPED}
+
+
+@pytest.mark.parametrize("disabled", ["deploys", "items_metrics,top_active_items"])
+def test_without_what_announces_or_what_waits_there_is_no_sensor(disabled: str, project: Project):
+    assert set(sensors()) == {"new_deploys_sensor"}
+    project.set(disabled=disabled)
+    assert sensors() == {}
+
+
+# -- the sensor for failed runs ---
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[Any]]]:
+    """A webhook's address, and what was posted to it."""
+    posted: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if self.path.startswith("/broken") else 200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook?token=secret-token", posted
+        server.shutdown()
+        thread.join()
+
+
+def test_a_failed_run_is_posted_as_one_sentence_without_keys(
+    project: Project, service: Sandbox, webhook: tuple[str, list[Any]]
+):
+    url, posted = webhook
+    project.use(service, failure_webhook=url)
+    service.fail_next("err", resource="deploys", status=403, message=f"{PROJECT_KEY} is not allowed", times=9)
+    result = project.materialize("deploys", partition=TODAY)
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE"]
+    context = dg.build_run_status_sensor_context(
+        "run_failure_sensor", failed, project.instance, result.dagster_run
+    ).for_run_failure()
+    sensors()["run_failure_sensor"](context)
+    (message,) = posted
+    assert set(message) == {"text"}
+    assert message["text"].startswith(f"{result.dagster_run.job_name} failed (run {result.run_id}): 1 of 1 did not")
+    assert "HTTP 403" in message["text"]
+    assert "\n" not in message["text"]
+    assert PROJECT_KEY not in message["text"]
+
+
+def test_no_key_is_in_the_sentence_even_where_one_begins_like_another():
+    settings = Settings(
+        base_url="https://api.example.com", api_key="abc", account_api_key="abcdef", failure_webhook="https://x.y/z"
+    )
+    said = failures.sentence("sync", "1", ["abc and\n abcdef  at https://x.y/z"], settings)
+    assert said == "sync failed (run 1): [redacted] and [redacted] at [redacted]"
+
+
+def test_a_long_description_is_cut():
+    assert len(failures.sentence("sync", "1", ["long " * 1000], Settings())) < 1100
+
+
+@pytest.mark.parametrize("path", ["/broken", None])
+def test_failing_to_post_is_logged_without_the_address(
+    path: str | None, webhook: tuple[str, list[Any]], caplog: pytest.LogCaptureFixture
+):
+    url = webhook[0].replace("/hook", path) if path else "http://127.0.0.1:9/hook?token=secret-token"
+    with caplog.at_level(logging.WARNING):
+        failures.post(url, "text", logging.getLogger("test"))
+    assert "could not be posted to failure_webhook" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_the_webhook_is_in_no_representation_of_the_settings(project: Project):
+    project.set(failure_webhook="https://chat.example.com/secret-token")
+    settings = definition_settings()
+    assert settings.failure_webhook == "https://chat.example.com/secret-token"
+    assert "secret-token" not in repr(settings)
+    assert ACCOUNT_KEY not in repr(settings)

@@ -1,0 +1,550 @@
+"""Settings come from the environment and from `.dlt/`, whatever the working directory; an error names its setting."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dlt.common.runtime.run_context import active, switch_context
+
+from analytics_dagster.ingest.errors import SettingsError
+from analytics_dagster.ingest.settings import Settings, load_settings, project_root
+
+URL = "https://api.example.com"
+KEY = "k3y-0123456789abcdef"
+ACCOUNT = "acc0unt-0123456789abcdef"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project folder without a setting: the working directory, and dlt's."""
+    (tmp_path / ".dlt").mkdir()
+    before = active().run_dir
+    for name in list(os.environ):
+        if name.startswith(("SOURCES__", "API_KEY", "DLT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    switch_context(str(tmp_path))
+    yield tmp_path
+    switch_context(before)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets settings as environment variables; `paths__items` for a setting of a resource."""
+
+    def set_all(**settings: object) -> None:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"SOURCES__ANALYTICS__{name.upper()}", str(value))
+
+    return set_all
+
+
+@pytest.fixture
+def toml(folder: Path) -> Callable[..., None]:
+    """Writes lines of `[sources.analytics]` into `.dlt/`, those of a top level and of secrets apart."""
+
+    def write(lines: str, *, secrets: str = "", top_secrets: str = "") -> None:
+        (folder / ".dlt" / "config.toml").write_text(f"[sources.analytics]\n{lines}\n")
+        (folder / ".dlt" / "secrets.toml").write_text(f"{top_secrets}\n[sources.analytics]\n{secrets}\n")
+        switch_context(str(folder))  # dlt has read the files already
+
+    return write
+
+
+def refusal(**options: Any) -> str:
+    """The sentence with which the settings are refused."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(**options)
+    sentence = str(error.value)
+    assert sentence.endswith((".", "?"))
+    assert "\n" not in sentence
+    return sentence
+
+
+# -- values ---------------------------------------------------------------------------------------------------
+
+# Setting, as text of a variable, as TOML, as it is read.
+VALUES = [
+    ("base_url", "sandbox", '"sandbox"', "sandbox"),
+    ("base_url", "https://api.example.com/", '"https://api.example.com/"', "https://api.example.com"),
+    ("base_url", "http://127.0.0.1:8080/mirror", '"http://127.0.0.1:8080/mirror"', "http://127.0.0.1:8080/mirror"),
+    ("api_key_header", "X-Access-Token", '"X-Access-Token"', "X-Access-Token"),
+    ("start_date", "2026-01-31", '"2026-01-31"', date(2026, 1, 31)),
+    ("start_date", "2026-01-31", "2026-01-31", date(2026, 1, 31)),
+    ("partition", "hourly", '"hourly"', "hourly"),
+    ("partition", "daily", '"daily"', "daily"),
+    ("disabled", "rql_jobs", '["rql_jobs"]', frozenset({"rql_jobs"})),
+    ("disabled", "teams, users", '["teams", "users"]', frozenset({"teams", "users"})),
+    ("disabled", '["teams", "users"]', '"teams,users"', frozenset({"teams", "users"})),
+    ("disabled", "", "[]", frozenset()),
+    ("read_ahead", "1", "1", 1),
+    ("read_ahead", "20", '"20"', 20),
+    ("request_timeout", "2.5", "2.5", 2.5),
+    ("max_rate_wait", "0", "0", 0.0),
+    ("lock_timeout", "30", "30", 30.0),
+    ("memory_limit", "1.5GB", '"1.5GB"', "1.5GB"),
+    ("memory_limit", "512 MiB", '"512 MiB"', "512 MiB"),
+    ("memory_limit", "", '""', ""),
+    ("brand", "acme", '"acme"', "acme"),
+    ("brand", "", '""', ""),
+    ("keep_personal_data", "true", "true", True),
+    ("keep_personal_data", "False", "false", False),
+    ("metrics_active_days", "7", "7", 7),
+    ("incremental_cron", "*/5 * * * *", '"*/5  * * * * "', "*/5 * * * *"),
+    ("horizon", "12", "12", 12),
+    ("automation", "false", "false", False),
+    (
+        "failure_webhook",
+        "https://chat.example.com/a?b=c",
+        '"https://chat.example.com/a?b=c"',
+        "https://chat.example.com/a?b=c",
+    ),
+    ("failure_webhook", "", '""', ""),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [(name, text, value) for name, text, _, value in VALUES])
+def test_a_setting_is_read_from_the_environment(env: Callable[..., None], name: str, text: str, value: Any) -> None:
+    env(**{name: text})
+
+    read = getattr(load_settings(need_key=False), name)
+
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(("name", "literal", "value"), [(name, literal, value) for name, _, literal, value in VALUES])
+def test_a_setting_is_read_from_toml(toml: Callable[..., None], name: str, literal: str, value: Any) -> None:
+    line = f"{name} = {literal}"
+    toml("", secrets=line) if name == "failure_webhook" else toml(line)
+
+    read = getattr(load_settings(need_key=False), name)
+
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_without_any_setting_everything_works_with_the_sandbox() -> None:
+    settings = load_settings()
+
+    assert settings == Settings()
+    assert settings.sandbox
+    assert settings.source_address == "sandbox"
+    assert settings.start_date <= datetime.now(UTC).date()
+    assert (settings.partition, settings.read_ahead, settings.keep_personal_data) == ("daily", 8, False)
+    assert (settings.paths, settings.page_size, settings.disabled) == ({}, {}, frozenset())
+
+
+def test_the_history_may_begin_today(env: Callable[..., None]) -> None:
+    today = datetime.now(UTC).date()
+    env(start_date=today)
+
+    assert load_settings().start_date == today
+
+
+def test_paths_and_page_sizes_are_tables_by_resource(toml: Callable[..., None]) -> None:
+    toml(
+        'paths.occurrences = "/api/1/instances"\npaths.rql_jobs = "/api/1/rql/jobs/"\n'
+        "page_size.occurrences = 5000\npage_size.items = 50"
+    )
+
+    settings = load_settings()
+
+    assert settings.paths == {"occurrences": "/api/1/instances", "rql_jobs": "/api/1/rql/jobs/"}
+    assert settings.page_size == {"occurrences": 5_000, "items": 50}
+
+
+def test_paths_and_page_sizes_are_read_from_the_environment(env: Callable[..., None]) -> None:
+    env(paths__top_active_items="/api/1/top", page_size__occurrences=1_000)
+
+    settings = load_settings()
+
+    assert settings.paths == {"top_active_items": "/api/1/top"}
+    assert settings.page_size == {"occurrences": 1_000}
+
+
+def test_the_environment_beats_the_files(env: Callable[..., None], toml: Callable[..., None]) -> None:
+    toml('read_ahead = 2\nbrand = "acme"\npaths.items = "/a"\npaths.users = "/b"')
+    env(read_ahead=5, paths__items="/c")
+
+    settings = load_settings()
+
+    assert (settings.read_ahead, settings.brand) == (5, "acme")
+    assert settings.paths == {"items": "/c", "users": "/b"}
+
+
+def test_an_account_s_service_is_not_the_sandbox(env: Callable[..., None]) -> None:
+    env(base_url=f"{URL}/", api_key=KEY)
+
+    settings = load_settings()
+
+    assert not settings.sandbox
+    assert settings.source_address == URL
+
+
+# -- what is refused ------------------------------------------------------------------------------------------
+
+IN_TWO_DAYS = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+REFUSED = [
+    ("start_date", "31.01.2026", "is a date such as 2026-01-31, not '31.01.2026'"),
+    ("start_date", "2026-02-30", "is a date such as 2026-01-31, not '2026-02-30'"),
+    ("start_date", "yesterday", "is a date such as 2026-01-31, not 'yesterday'"),
+    ("start_date", IN_TWO_DAYS, f"is a date that is not in the future, not '{IN_TWO_DAYS}'"),
+    ("partition", "weekly", "is one of daily, hourly, not 'weekly'"),
+    ("partition", "", "is one of daily, hourly, not ''"),
+    ("disabled", "deploys,gadgets", "is a list of resources, and gadgets is none"),
+    ("read_ahead", "0", "is a whole number, at least 1, not"),
+    ("read_ahead", "2.5", "is a whole number, at least 1, not"),
+    ("read_ahead", "-1", "is a whole number, at least 1, not"),
+    ("read_ahead", "many", "is a whole number, at least 1, not"),
+    ("read_ahead", "true", "is a whole number, at least 1, not"),
+    ("request_timeout", "0", "is a number, at least 0.1, not"),
+    ("request_timeout", "soon", "is a number, at least 0.1, not 'soon'"),
+    ("request_timeout", "nan", "is a number, at least 0.1, not"),
+    ("max_rate_wait", "-1", "is a number, at least 0, not"),
+    ("max_rate_wait", "inf", "is a number, at least 0, not"),
+    ("lock_timeout", "-0.5", "is a number, at least 0, not"),
+    ("memory_limit", "lots", "is a size such as 512MB, or empty for no limit, not 'lots'"),
+    ("memory_limit", "512", "is a size such as 512MB, or empty for no limit, not"),
+    ("memory_limit", "80%", "is a size such as 512MB, or empty for no limit, not '80%'"),
+    ("brand", "two words", "is one word, not 'two words'"),
+    ("brand", "acme_", "is one word, not 'acme_'"),
+    ("keep_personal_data", "yes", "is true or false, not 'yes'"),
+    ("keep_personal_data", "1", "is true or false, not"),
+    ("metrics_active_days", "0", "is a whole number, at least 1, not"),
+    ("paths__items", "v1/items", "is a path that starts with a slash, such as /v1/items, not 'v1/items'"),
+    ("paths__items", "/v1/items?page=1", "is a path that starts with a slash"),
+    ("paths__items", "https://x.invalid/v1/items", "is a path that starts with a slash"),
+    ("page_size__occurrences", "0", "is a whole number, at least 1, not"),
+    ("page_size__occurrences", "all", "is a whole number, at least 1, not 'all'"),
+    ("base_url", "api.example.com", 'is "sandbox" or a URL such as https://api.example.com'),
+    ("base_url", "ftp://api.example.com", 'is "sandbox" or a URL such as https://api.example.com'),
+    ("base_url", "https://", 'is "sandbox" or a URL such as https://api.example.com'),
+    ("base_url", "", 'is "sandbox" or a URL such as https://api.example.com'),
+    ("base_url", f"{URL}/?key=1", "is a URL without credentials, query or fragment"),
+    ("base_url", f"{URL}/#top", "is a URL without credentials, query or fragment"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "sentence"), REFUSED)
+def test_an_impossible_value_is_refused_in_one_sentence_that_names_the_setting(
+    env: Callable[..., None], name: str, text: str, sentence: str
+) -> None:
+    env(**{name: text})
+
+    assert refusal(need_key=False).startswith(f"The setting sources.analytics.{name.replace('__', '.')} {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("name", "literal", "sentence"),
+    [
+        ("partition", "7", "is one of daily, hourly, not 7"),
+        ("base_url", "8080", "is text"),
+        ("brand", "true", "is text, not True"),
+        ("read_ahead", "true", "is a whole number, at least 1, not True"),
+        ("read_ahead", "2.0", "is a whole number, at least 1, not 2.0"),
+        ("keep_personal_data", "1", "is true or false, not 1"),
+        ("start_date", "2026-01-31T12:00:00Z", "is a date such as 2026-01-31, not"),
+        ("disabled", '["deploys", "gadgets"]', "is a list of resources, and gadgets is none"),
+        ("disabled", "[7]", "is a list of resources, and 7 is none"),
+        ("request_timeout", "[1]", "is a number, at least 0.1, not [1]"),
+        ("request_timeout", '""', "is a number, at least 0.1, not ''"),
+        ("api_key_header", "[]", "is text, not []"),
+        ("paths.items", "7", "is text, not 7"),
+        ("page_size.items", '"all"', "is a whole number, at least 1, not 'all'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_in_one_sentence_that_names_the_setting(
+    toml: Callable[..., None], name: str, literal: str, sentence: str
+) -> None:
+    toml(f"{name} = {literal}")
+
+    assert refusal(need_key=False).startswith(f"The setting sources.analytics.{name} {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("disabled = 7", "disabled"),
+        ("disabled = true", "disabled"),
+        ('paths = "/v1"', "paths"),
+        ("page_size = 100", "page_size"),
+        ("keep_personal_data = [true]", "keep_personal_data"),
+        ("api_key_header = { name = 'x' }", "api_key_header"),
+        ("read_ahead = { items = 1 }", "read_ahead"),
+    ],
+)
+def test_a_table_for_a_value_or_the_reverse_is_refused_by_name(
+    toml: Callable[..., None], lines: str, name: str
+) -> None:
+    toml(lines)
+
+    assert f"sources.analytics.{name}" in refusal()
+
+
+# Cron expressions, and whether they are taken.
+CRONS = {
+    "* * * * *": True,
+    "*/15 * * * *": True,
+    "0,30 6-20/2 1-15 1,7 1-5": True,
+    "59 23 31 12 7": True,
+    "5/20 * * * 0": True,
+    "0 0 29 2 *": True,
+    "0 0 30,1 2 *": True,
+    "": False,
+    "* * * *": False,
+    "* * * * * *": False,
+    "60 * * * *": False,
+    "* 24 * * *": False,
+    "* * 0 * *": False,
+    "* * * 13 *": False,
+    "* * * * 8": False,
+    "20-10 * * * *": False,
+    "*/0 * * * *": False,
+    "1,,2 * * * *": False,
+    "0 0 30 2 *": False,
+    "0 0 31 4,6 *": False,
+    "every minute": False,
+    "@hourly": False,
+}
+
+
+@pytest.mark.parametrize(("cron", "taken"), CRONS.items())
+def test_a_cron_expression_is_taken_only_where_dagster_can_go_by_it(
+    env: Callable[..., None], *, cron: str, taken: bool
+) -> None:
+    env(incremental_cron=cron)
+
+    if taken:
+        schedule = dg.ScheduleDefinition(job_name="job", cron_schedule=load_settings().incremental_cron)
+        assert schedule.cron_schedule == cron
+    else:
+        assert refusal().startswith("The setting sources.analytics.incremental_cron is a cron expression in numbers")
+
+
+@pytest.mark.parametrize("url", ["chat.example.com/s3cret", "ftp://chat.example.com/s3cret", "https:///s3cret"])
+def test_a_webhook_that_is_no_url_is_refused_and_not_repeated(env: Callable[..., None], url: str) -> None:
+    env(failure_webhook=url)
+
+    sentence = refusal()
+
+    assert sentence.startswith("The setting sources.analytics.failure_webhook is a URL such as")
+    assert "s3cret" not in sentence
+
+
+@pytest.mark.parametrize("url", ["https://user:hunter2@api.example.com", "https://hunter2@api.example.com"])
+def test_credentials_in_the_url_are_refused_and_not_repeated(env: Callable[..., None], url: str) -> None:
+    env(base_url=url)
+
+    sentence = refusal()
+
+    assert "without credentials, query or fragment: keys belong in api_key" in sentence
+    assert "hunter2" not in sentence
+
+
+def test_a_url_that_cannot_be_parsed_is_refused_by_name(env: Callable[..., None]) -> None:
+    env(base_url="https://[::1", api_key=KEY)
+
+    assert "sources.analytics.base_url" in refusal()
+
+
+@pytest.mark.parametrize("name", ["api_key", "account_api_key"])
+def test_a_key_that_is_no_text_is_refused_and_not_repeated(toml: Callable[..., None], name: str) -> None:
+    toml(f'base_url = "{URL}"', secrets=f"{name} = [123456]")
+
+    sentence = refusal()
+
+    assert sentence == f"The setting sources.analytics.{name} is text."
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("base_ulr", "There is no setting sources.analytics.base_ulr. Did you mean base_url?"),
+        ("READAHEAD", "There is no setting sources.analytics.readahead. Did you mean read_ahead?"),
+        ("apikey", "There is no setting sources.analytics.apikey. Did you mean api_key?"),
+        ("zzz", "There is no setting sources.analytics.zzz. Known: account_api_key, "),
+        (
+            "paths__occurences",
+            "The setting sources.analytics.paths.occurences names no resource. Did you mean occurrences?",
+        ),
+        ("page_size__x", "The setting sources.analytics.page_size.x names no resource. Known: deploys, "),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_a_suggestion(env: Callable[..., None], name: str, sentence: str) -> None:
+    env(**{name: "1"})
+
+    assert refusal().startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("keep_personal = true", "There is no setting sources.analytics.keep_personal. Did you mean"),
+        ("page_size.item = 10", "The setting sources.analytics.page_size.item names no resource. Did you mean items?"),
+    ],
+)
+def test_a_misspelt_line_of_a_file_is_refused_with_a_suggestion(
+    toml: Callable[..., None], line: str, sentence: str
+) -> None:
+    toml(line)
+
+    assert refusal().startswith(sentence)
+
+
+def test_a_misspelt_key_is_refused_and_its_value_not_repeated(toml: Callable[..., None]) -> None:
+    toml(f'base_url = "{URL}"', secrets=f'api_keyy = "{KEY}"')
+
+    sentence = refusal()
+
+    assert sentence == "There is no setting sources.analytics.api_keyy. Did you mean api_key?"
+
+
+# -- keys -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["api_key", "account_api_key", "failure_webhook"])
+def test_a_secret_in_the_file_that_is_not_for_secrets_is_refused_and_not_repeated(
+    toml: Callable[..., None], name: str
+) -> None:
+    toml(f'base_url = "{URL}"\n{name} = "https://{KEY}.example.com"', secrets=f'api_key = "{KEY}"')
+
+    sentence = refusal()
+
+    assert sentence.startswith(f"The setting sources.analytics.{name} is secret and stands in config.toml. Move it")
+    assert KEY not in sentence
+
+
+@pytest.mark.parametrize("path", [f"/v1/items?key={KEY}", f"https://{KEY}@x.invalid/v1/items"])
+def test_a_key_in_a_path_is_refused_and_not_repeated(env: Callable[..., None], path: str) -> None:
+    env(paths__items=path)
+
+    sentence = refusal()
+
+    assert sentence.startswith("The setting sources.analytics.paths.items is a path")
+    assert KEY not in sentence
+
+
+def test_keys_are_read_from_the_secrets(toml: Callable[..., None]) -> None:
+    toml(f'base_url = "{URL}"', secrets=f'api_key = "{KEY}"\naccount_api_key = "{ACCOUNT}"')
+
+    settings = load_settings()
+
+    assert (settings.api_key, settings.account_api_key) == (KEY, ACCOUNT)
+
+
+def test_a_plain_api_key_is_read_from_the_secrets(toml: Callable[..., None]) -> None:
+    toml(f'base_url = "{URL}"', top_secrets=f'api_key = "{KEY}"')
+
+    assert load_settings().api_key == KEY
+
+
+def test_a_plain_api_key_is_read_from_the_environment(
+    env: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env(base_url=URL)
+    monkeypatch.setenv("API_KEY", KEY)
+
+    assert load_settings().api_key == KEY
+
+
+def test_the_section_s_key_beats_the_plain_one(env: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    env(base_url=URL, api_key=KEY)
+    monkeypatch.setenv("API_KEY", "another")
+
+    assert load_settings().api_key == KEY
+
+
+def test_space_around_a_key_is_no_part_of_it(env: Callable[..., None]) -> None:
+    env(base_url=URL, api_key=f" {KEY}\n")
+
+    assert load_settings().api_key == KEY
+
+
+@pytest.mark.parametrize("name", ["api_key", "account_api_key"])
+def test_a_key_together_with_the_sandbox_is_refused_and_not_repeated(env: Callable[..., None], name: str) -> None:
+    env(**{name: KEY})
+
+    for need_key in (True, False):
+        sentence = refusal(need_key=need_key)
+        assert "A key is set while base_url is the sandbox" in sentence
+        assert "sources.analytics.base_url" in sentence
+        assert KEY not in sentence
+
+
+def test_a_plain_key_together_with_the_sandbox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", KEY)
+
+    assert "A key is set while base_url is the sandbox" in refusal()
+
+
+@pytest.mark.parametrize("keys", [{}, {"api_key": ""}, {"api_key": "  "}, {"account_api_key": ACCOUNT}], ids=repr)
+def test_a_service_without_a_key_is_refused_where_one_is_needed(env: Callable[..., None], keys: dict[str, str]) -> None:
+    env(base_url=URL, **keys)
+
+    sentence = refusal()
+
+    assert sentence.startswith(f"No api_key is set for {URL}.")
+    assert ".dlt/secrets.toml" in sentence
+    assert "SOURCES__ANALYTICS__API_KEY" in sentence
+    assert load_settings(need_key=False).base_url == URL
+
+
+def test_no_text_of_the_settings_shows_a_key(env: Callable[..., None]) -> None:
+    env(base_url=URL, api_key=KEY, account_api_key=ACCOUNT)
+
+    settings = load_settings()
+
+    for text in (repr(settings), str(settings), f"{settings}", repr([settings])):
+        assert URL in text
+        assert KEY not in text
+        assert ACCOUNT not in text
+
+
+# -- from wherever --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_configuration_is_its_own_project(folder: Path) -> None:
+    assert project_root() == folder
+
+
+def test_moving_to_another_project_reads_its_configuration(
+    toml: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml("read_ahead = 2")
+    other = tmp_path / "other"
+    (other / ".dlt").mkdir(parents=True)
+    (other / ".dlt" / "config.toml").write_text("[sources.analytics]\nread_ahead = 3\n")
+    before = load_settings().read_ahead
+
+    monkeypatch.chdir(other)
+
+    assert (before, load_settings().read_ahead) == (2, 3)
+
+
+def test_a_folder_without_a_configuration_uses_the_one_beside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    load_settings(need_key=False)
+
+    assert project_root() == REPOSITORY
+    assert Path(active().run_dir) == REPOSITORY
+
+
+def test_a_project_folder_given_to_dlt_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "given"
+    (given / ".dlt").mkdir(parents=True)
+    (given / ".dlt" / "config.toml").write_text("[sources.analytics]\nread_ahead = 4\n")
+    monkeypatch.setenv("DLT_PROJECT_DIR", str(given))
+    switch_context(str(given))
+
+    assert load_settings().read_ahead == 4

@@ -1,0 +1,203 @@
+"""Loads while the service misbehaves: they succeed, or fail with a sentence and leave the warehouse as it was.
+
+What each fault does to a single request is in `test_client.py`; here it hits a load into DuckDB, between its pages.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from analytics_dagster.defs.execution import sentence
+from analytics_dagster.ingest import client
+from analytics_dagster.ingest.keep_alive import Connections
+from analytics_dagster.ingest.load import LoadReport
+from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
+from analytics_dagster_tests.support.http_replies import FINAL, PASSING, PATIENCE, RETRIED, Clock
+from analytics_dagster_tests.support.project import Project, a_project, load
+from analytics_dagster_tests.support.service import a_service, truth
+
+ATTEMPTS = 4
+
+
+@dataclass
+class Place:
+    """A service with a deploy that the warehouse does not have yet."""
+
+    project: Project
+    service: Sandbox
+
+    def load(self) -> LoadReport:
+        """Load the deploys, page by page."""
+        self.service.requests.clear()
+        return load("deploys")
+
+    def fails(self) -> str:
+        """Load the deploys, which fails with an error for people."""
+        with pytest.raises(PipelineStepFailed) as caught:
+            self.load()
+        return sentence(caught.value, "deploys")
+
+    def pages(self) -> list[str]:
+        """The pages that were asked for since the load began, in order."""
+        return [request.query["page"] for request in self.service.requests]
+
+    def held(self) -> tuple[list[Any], ...]:
+        """Everything that a failed load could have changed."""
+        tables = ("deploys", "load_windows", "rejected_rows")
+        return tuple(self.project.sql(f"SELECT * FROM analytics.{table} ORDER BY ALL") for table in tables)
+
+    def complete(self) -> bool:
+        return {key for (key,) in self.project.rows("deploys", "id")} == truth(self.service, "deploys")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with (
+        a_service(history_days=2) as service,
+        a_project(tmp_path_factory.mktemp("project")) as project,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
+        monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.001)
+        monkeypatch.setattr(client, "UNANNOUNCED_RATE_WAIT", 0.001)
+        project.use(service, page_size__deploys=4, read_ahead=1)
+        load("deploys")
+        yield Place(project, service)
+
+
+@pytest.fixture
+def place(loaded: Place) -> Iterator[Place]:
+    loaded.service.add_deploy()
+    yield loaded
+    loaded.service.clear_faults()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("status", RETRIED)
+def test_a_status_that_passes_costs_a_load_its_retries_and_nothing_else(status: int, times: int, place: Place) -> None:
+    place.service.fail_next("status", status=status, headers=False, after=1, times=times)
+
+    report = place.load()
+
+    assert place.complete()
+    asked = Counter(place.pages())
+    assert asked.pop("2") == 1 + times
+    assert set(asked.values()) == {1}
+    assert (report.retries, report.requests) == (times, len(place.service.requests))
+
+
+@pytest.mark.parametrize(("kind", "options", "status"), PASSING.values(), ids=PASSING)
+def test_what_does_not_pass_fails_the_load_with_a_sentence_and_leaves_the_warehouse_as_it_was(
+    kind: str, options: dict[str, Any], status: int | None, place: Place
+) -> None:
+    before = place.held()
+    place.service.fail_next(kind, resource="deploys", after=1, times=ATTEMPTS, **options)
+
+    place.project.set(request_timeout=0.4 if kind == "slow" else PATIENCE)
+    said = place.fails()
+    place.project.set(request_timeout=PATIENCE)
+
+    assert said.startswith("deploys: ")
+    assert f"after {ATTEMPTS} attempts. " in said
+    assert "Check base_url" in said or status == 429
+    assert status is None or f"HTTP {status}" in said
+    assert place.pages() == ["1", *["2"] * ATTEMPTS]
+    assert place.held() == before
+    place.load()
+    assert place.complete()
+
+
+@pytest.mark.parametrize(("kind", "options", "status", "texts"), FINAL.values(), ids=FINAL)
+def test_what_will_not_pass_fails_the_load_at_once_and_leaves_the_warehouse_as_it_was(
+    kind: str, options: dict[str, Any], status: int, texts: list[str], place: Place
+) -> None:
+    before = place.held()
+    place.service.fail_next(kind, resource="deploys", after=1, **options)
+
+    said = place.fails()
+
+    assert said.startswith(f"deploys: HTTP {status}")
+    assert [text for text in texts if text.replace("occurrences", "deploys") not in said] == []
+    assert place.pages() == ["1", "2"]
+    assert place.held() == before
+
+
+def test_a_load_of_compressed_pages_is_complete(place: Place) -> None:
+    place.service.fail_next("gzip", resource="deploys", times=100)
+
+    report = place.load()
+
+    assert place.complete()
+    assert report.retries == 0
+
+
+class OtherUser:
+    """Somebody with the same key, who uses up the rate limit of some windows while the occurrences are read."""
+
+    def __init__(self, service: Sandbox, limit: int, windows: int) -> None:
+        self.service = service
+        self.limit = limit
+        self.windows = windows
+        self.used: set[int] = set()
+        self.lock = threading.Lock()
+
+    def __call__(self, resource: str, page: int | None) -> None:
+        with self.lock if resource == "occurrences" else nullcontext():
+            window = self.service.now // 60
+            if resource == "occurrences" and page == 20 and window not in self.used and len(self.used) < self.windows:
+                self.used.add(window)
+                self.use_up()
+
+    def use_up(self) -> None:
+        connections = Connections(f"{self.service.url}/v1/environments", {"api_key": PROJECT_KEY}, timeout=PATIENCE)
+        for _ in range(self.limit):
+            connections.receive(connections.send("GET"))
+        connections.close()
+
+
+@pytest.mark.parametrize("windows", [0, 1, 3])
+def test_a_storm_of_429s_during_read_ahead_is_waited_out_window_by_window(windows: int, project: Project) -> None:
+    clock = Clock()
+    project.monkeypatch.setattr(client, "time", clock)
+    limit = 100 if windows else 25
+    full_minute = time.time() // 60 * 60
+    with Sandbox(clock=lambda: full_minute + clock.now, history_days=1, rate_limit=limit) as service:
+        project.use(service, read_ahead=8, page_size__occurrences=50)
+        service.before_reply = OtherUser(service, limit, windows)
+        there = truth(service, "occurrences")
+        report = load("occurrences")
+        later = truth(service, "occurrences")
+
+    assert there <= {key for (key,) in project.rows("occurrences", "id")} <= later
+    asked = [request for request in service.requests if request.resource == "occurrences"]
+    refused = [request.query["page"] for request in asked if request.status == 429]
+    assert len(refused) >= max(windows, 1)
+    assert (report.requests, report.retries) == (len(asked), len(refused))
+    answered = len(asked) - len(refused)
+    assert clock.now == 60 * (windows or (answered - 1) // limit), "each window's end is waited for, once"
+
+
+def test_a_storm_of_429s_that_does_not_end_fails_the_load_and_leaves_the_warehouse_as_it_was(project: Project) -> None:
+    clock = Clock()
+    project.monkeypatch.setattr(client, "time", clock)
+    full_minute = time.time() // 60 * 60
+    with Sandbox(clock=lambda: full_minute + clock.now, history_days=1, rate_limit=100) as service:
+        project.use(service, page_size__occurrences=50)
+        load("deploys")
+        before = project.sql("SELECT * FROM analytics.load_windows")
+        service.before_reply = OtherUser(service, 100, ATTEMPTS)
+        with pytest.raises(PipelineStepFailed) as caught:
+            load("occurrences")
+
+    assert sentence(caught.value, "occurrences") == (
+        "occurrences: HTTP 429 (rate limit exceeded) after 4 attempts. Try again later, or lower read_ahead."
+    )
+    assert clock.now == 180
+    assert project.sql("SELECT * FROM analytics.load_windows") == before
+    assert project.sql("SELECT table_name FROM information_schema.tables WHERE table_name = 'occurrences'") == []

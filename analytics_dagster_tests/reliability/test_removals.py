@@ -1,0 +1,147 @@
+"""What a complete listing that lacks rows does to them, and what a listing that is not to be believed does not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.support.project import Project, load
+
+LISTINGS = ["environments", "projects", "teams", "users"]
+
+
+@pytest.fixture
+def listed(project: Project, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that fails quickly."""
+    monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.001)
+    project.use(service)
+    return project
+
+
+def removed(project: Project, name: str) -> set[Any]:
+    return {key for (key,) in project.sql(f"SELECT id FROM analytics.{name} WHERE removed_at IS NOT NULL")}
+
+
+def drop(service: Sandbox, name: str, rows: Sequence[dict[str, Any]]) -> set[Any]:
+    for row in rows:
+        service.remove(name, row["id"])
+    return {row["id"] for row in rows}
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_what_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Project, service: Sandbox) -> None:
+    load(name)
+    row = service.rows(name)[-1]
+    service.remove(name, row["id"])
+
+    assert [load(name).rows_removed for _ in range(2)] == [1, 0]
+    assert removed(listed, name) == {row["id"]}
+    service.plant(name, row)
+    load(name)
+    assert removed(listed, name) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), list(zip(LISTINGS, ["status", "html", "null_result", "truncate"], strict=True))
+)
+def test_a_listing_that_fails_marks_nothing(name: str, fault: str, listed: Project, service: Sandbox) -> None:
+    load(name)
+    drop(service, name, service.rows(name)[-1:])
+    service.fail_next(fault, times=4, **({"status": 503} if fault == "status" else {}))
+
+    with pytest.raises(PipelineStepFailed):
+        load(name)
+    assert removed(listed, name) == set()
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_an_empty_listing_marks_nothing(name: str, listed: Project, service: Sandbox) -> None:
+    load(name)
+    drop(service, name, service.rows(name))
+
+    load(name)
+    assert removed(listed, name) == set()
+
+
+def test_a_listing_whose_second_page_fails_marks_nothing(listed: Project, service: Sandbox) -> None:
+    assert len(service.rows("teams")) > 20, "more than a page"
+    load("teams")
+
+    def fail_from_page_two(resource: str, page: int | None) -> None:
+        if resource == "teams" and page == 2:
+            service.fail_next("status", status=503, times=4)
+
+    service.before_reply = fail_from_page_two
+    drop(service, "teams", service.rows("teams")[:1])
+
+    with pytest.raises(PipelineStepFailed):
+        load("teams")
+    assert removed(listed, "teams") == set()
+
+
+def test_a_listed_row_that_does_not_fit_is_not_taken_for_a_removed_one(listed: Project, service: Sandbox) -> None:
+    load("users")
+    row = service.rows("users")[0]
+    service.remove("users", row["id"])
+    service.plant("users", {**row, "id": str(row["id"])})
+
+    assert load("users").rows_rejected == 1
+    assert removed(listed, "users") == set()
+
+
+def test_the_users_of_another_account_leave_those_of_this_one_alone(
+    listed: Project, service: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    load("users")
+    rows = service.rows("users")
+    everywhere, ours = rows[0], rows[1:]
+    drop(service, "users", ours)
+    for row in ours:
+        service.plant("users", {**row, "id": row["id"] + 1_000_000})  # the other account's
+
+    load("users")
+
+    assert removed(listed, "users") == set()
+    assert len(listed.rows("users", "id")) == 2 * len(rows) - 1
+    assert f"users: the listing lacks {len(ours)} rows of the table and repeats 1, so none is marked" in caplog.text
+    assert everywhere["id"] in {key for (key,) in listed.rows("users", "id")}
+
+
+@pytest.mark.parametrize("name", ["projects", "teams"])
+def test_a_listing_of_another_account_leaves_the_rows_of_this_one_alone(
+    name: str, listed: Project, service: Sandbox
+) -> None:
+    load(name)
+    rows = service.rows(name)
+    drop(service, name, rows)
+    for row in rows:
+        service.plant(name, {**row, "id": row["id"] + 1_000_000, "account_id": row["account_id"] + 1})
+
+    load(name)
+
+    assert removed(listed, name) == set()
+
+
+def test_the_environments_of_one_project_say_nothing_of_another_s(listed: Project, service: Sandbox) -> None:
+    here, *_ = service.rows("environments")
+    elsewhere = {**here, "id": here["id"] + 1_000_000, "project_id": here["project_id"] + 1}
+    service.plant("environments", elsewhere)
+    load("environments")
+    drop(service, "environments", [here, elsewhere])  # as with the key of the first project
+
+    load("environments")
+
+    assert removed(listed, "environments") == {here["id"]}
+
+
+def test_a_deleted_project_is_marked_and_keeps_its_row(listed: Project, service: Sandbox) -> None:
+    project = service.rows("projects")[0]
+    service.update("projects", project["id"], name=None)
+
+    load("projects")
+
+    assert listed.sql(f"SELECT deleted, removed_at FROM analytics.projects WHERE id = {project['id']}") == [
+        (True, None)
+    ]

@@ -1,0 +1,124 @@
+"""A running `dagster dev`: the UI's server and the daemon as processes of their own, in a folder as a clone has it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from analytics_dagster_tests.support.project import CONFIG
+
+ROOT = Path(__file__).resolve().parents[2]
+DAGSTER = [sys.executable, "-m", "dagster"]
+REPOSITORY = {"repositoryLocationName": "analytics_dagster", "repositoryName": "__repository__"}
+
+
+def a_clone(folder: Path) -> Path:
+    """Put a copy of the project's configuration into a folder."""
+    (folder / ".dlt").mkdir()
+    (folder / ".dlt" / "config.toml").write_text(CONFIG)
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment without any setting but these."""
+    without = ("SOURCES__", "DESTINATION__", "DAGSTER_HOME", "API_KEY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)} | variables
+
+
+class Dev:
+    """A running `dagster dev`, spoken to as the UI does."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            answer = json.load(reply)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def launch(self, name: str, tags: dict[str, str]) -> str:
+        answer = self.ask(
+            """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+                __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
+            params={
+                "mode": "default",
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+                "runConfigData": {},
+                "selector": {
+                    **REPOSITORY,
+                    "pipelineName": "__ASSET_JOB",
+                    "assetSelection": [{"path": ["analytics", name]}],
+                    "assetCheckSelection": [],
+                },
+            },
+        )["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def runs(self, job: str | None = None) -> list[dict[str, Any]]:
+        """Return the runs, of a job or all, newest first: runId, status, tags by key, when they were asked for."""
+        answer = self.ask(
+            """query($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs {
+                results { runId status creationTime endTime tags { key value } } } } }""",
+            filter={"pipelineName": job} if job else {},
+        )
+        return [
+            {**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}}
+            for run in answer["runsOrError"]["results"]
+        ]
+
+    def statuses(self) -> dict[str, str]:
+        return {run["runId"]: run["status"] for run in self.runs()}
+
+    def sensor_ticks(self, name: str) -> list[dict[str, Any]]:
+        """Return the ticks of a sensor, newest first: status, skipReason, timestamp."""
+        answer = self.ask(
+            """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+                sensorState { ticks(limit: 100) { status skipReason timestamp } } } } }""",
+            selector={**REPOSITORY, "sensorName": name},
+        )
+        return answer["sensorOrError"]["sensorState"]["ticks"]
+
+
+@contextmanager
+def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
+    """Run `dagster dev` in a folder, with settings as environment variables. What it says goes to `dev.log` there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (folder / "dev.log").open("w") as log:
+        process = subprocess.Popen(
+            [*DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder, env=environment(**variables), stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+            except OSError:
+                assert process.poll() is None, f"dagster dev ended: {log.name}"
+                assert time.monotonic() < deadline, f"dagster dev did not answer: {log.name}"
+                time.sleep(0.5)
+        yield Dev(f"http://127.0.0.1:{port}/graphql")
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,58 @@
+"""The README's generated tables. `python -m analytics_dagster_tests.support.documents` updates them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from analytics_dagster.catalog import RESOURCES, Resource
+from analytics_dagster.ingest.settings import Settings
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def current(text: str) -> str:
+    """Return the README's text with its generated tables as they should be."""
+    for name, table in (("assets", assets_table()), ("settings", settings_table())):
+        pattern = re.compile(rf"(<!-- {name}:[^\n]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, replaced = pattern.subn(lambda match, table=table: f"{match[1]}{table}{match[2]}", text)
+        assert replaced == 1, name
+    return text
+
+
+def assets_table() -> str:
+    """Return the table of assets."""
+    rows = [
+        (f"`{row.name}`", row.description, row.group, ", ".join(f"`{key}`" for key in row.primary_key), _window(row))
+        for row in RESOURCES
+    ]
+    return _table(("asset", "a row is", "group", "primary key", "cursor, lookback"), rows)
+
+
+def settings_table() -> str:
+    """Return the table of settings."""
+    rows = [(f"`{item.name}`", _default(item), item.metadata["doc"]) for item in dataclasses.fields(Settings)]
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def _window(row: Resource) -> str:
+    if not row.incremental:
+        return ""
+    minutes = int(row.lookback.total_seconds()) // 60
+    lookback = f"{row.lookback.days} days" if row.lookback.days else f"{minutes} min"
+    return f"`{row.cursor}`, {lookback}"
+
+
+def _default(item: "dataclasses.Field[object]") -> str:
+    if item.default is dataclasses.MISSING or item.default in ("", frozenset()):
+        return ""
+    return f"`{str(item.default).lower() if isinstance(item.default, bool) else item.default}`"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    README.write_text(current(README.read_text()))

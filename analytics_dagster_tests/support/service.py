@@ -1,0 +1,43 @@
+"""A stand-in for the service, and a server for replies that it would never give."""
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from analytics_dagster.sandbox import Sandbox
+
+
+@contextmanager
+def a_service(history_days: int = 2, **options: Any) -> Iterator[Sandbox]:
+    """The service over a real socket, its clock standing still."""
+    now = time.time()
+    with Sandbox(clock=lambda: now, history_days=history_days, rate_limit=1_000_000, **options) as sandbox:
+        yield sandbox
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The address and port of a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that mistrusts us hangs up
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def truth(service: Sandbox, name: str) -> set[Any]:
+    """Return the keys of the rows that the service has."""
+    rows = service.rows(name)
+    if name == "top_active_items":
+        return {entry["item"]["id"] for entry in rows}
+    return {row["item_counter" if name == "items_metrics" else "id"] for row in rows}
