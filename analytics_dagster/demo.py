@@ -17,12 +17,11 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
-from analytics_dagster.definitions import defs
-from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.definitions import definition_settings, defs
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import project_root
-from analytics_dagster.ingest.warehouse.load_state import warehouse
+from analytics_dagster.ingest.warehouse.location import warehouse_location
 
 DAYS = 3
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -46,7 +45,7 @@ def main() -> int:
                     print(f"  failed: {_failure(event)}", flush=True)
             print(f"  {time.monotonic() - began:.1f} s", flush=True)
         print(f"\n{_table(instance)}\n")
-    place = warehouse(definition_settings())
+    place = warehouse_location(definition_settings())
     print(f"The tables are in {os.path.relpath(place.file) if place.file else place.name}, schema analytics. Next:")
     print("  make dev    the UI, at http://127.0.0.1:3000: the assets, their history, backfills")
     print("  README.md   how to point it at a real account")

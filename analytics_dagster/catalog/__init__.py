@@ -7,7 +7,6 @@ the README's table. An eleventh resource is one more row in `resources.py`.
 from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT, table_columns
 from analytics_dagster.catalog.model import (
     GROUPS,
-    Announcement,
     Column,
     ColumnType,
     Freshness,
@@ -17,15 +16,15 @@ from analytics_dagster.catalog.model import (
     Path,
     Reference,
     Resource,
+    WatermarkColumns,
 )
-from analytics_dagster.catalog.resources import RESOURCES, resource, resources_in
+from analytics_dagster.catalog.resources import RESOURCES, get_resource, resources_in
 
 __all__ = [
     "BOOKKEEPING_COLUMNS",
     "GROUPS",
     "REMOVED_AT",
     "RESOURCES",
-    "Announcement",
     "Column",
     "ColumnType",
     "Freshness",
@@ -35,7 +34,8 @@ __all__ = [
     "Path",
     "Reference",
     "Resource",
-    "resource",
+    "WatermarkColumns",
+    "get_resource",
     "resources_in",
     "table_columns",
 ]

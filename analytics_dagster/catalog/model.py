@@ -129,7 +129,7 @@ class Freshness:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Announcement:
+class WatermarkColumns:
     """What each load tells of a table, so that what is read again after its new rows knows of them.
 
     Attributes:
@@ -188,7 +188,7 @@ class Resource:
         changes_silently: Rows change without moving the cursor, so that the nightly refresh reads them all.
         freshness: Age limits of the data.
         refresh_after: Resource whose new rows make this one worth reading again; it announces them.
-        announces: What its loads tell of it; None where no other resource waits for its rows.
+        watermark: What its loads tell of it; None where no other resource waits for its rows.
         account_key: Needs the account's key rather than the project's.
         lookup: What the request's body asks for.
         references: A column whose values are keys of another resource's rows, for a check of them.
@@ -213,7 +213,7 @@ class Resource:
     lookback: timedelta = timedelta(0)
     changes_silently: bool = False
     refresh_after: str | None = None
-    announces: Announcement | None = None
+    watermark: WatermarkColumns | None = None
     account_key: bool = False
     lookup: Lookup | None = None
     references: Reference | None = None
@@ -236,7 +236,7 @@ class Resource:
             raise ValueError(f"Resource {self.name!r}: only windows have a lookback or a nightly refresh.")
         if self.listed_within and not self.complete_listing:
             raise ValueError(f"Resource {self.name!r}: only a complete listing is bounded by columns.")
-        if self.announces and len(self.primary_key) > 1:
+        if self.watermark and len(self.primary_key) > 1:
             raise ValueError(f"Resource {self.name!r} announces its newest row, which only a key of one column tells.")
         if self.references and not self.cursor:
             raise ValueError(f"Resource {self.name!r} has references, but no cursor that tells which are young.")
@@ -254,7 +254,7 @@ class Resource:
             ("cursor", (self.cursor,) if self.cursor else ()),
             ("ordered_by", (self.ordered_by,) if self.ordered_by else ()),
             ("references", (self.references.column,) if self.references else ()),
-            ("announces", (self.announces.settled_by, *self.announces.shown) if self.announces else ()),
+            ("watermark", (self.watermark.settled_by, *self.watermark.shown) if self.watermark else ()),
         ):
             if unknown := sorted(set(columns) - set(names)):
                 raise ValueError(f"Resource {self.name!r}: {use} names {unknown}, which it does not declare.")
@@ -281,7 +281,7 @@ class Resource:
         return next(column for column in self.columns if column.name == name)
 
 
-def agreeing(*rows: Resource) -> tuple[Resource, ...]:
+def validate_catalog(*rows: Resource) -> tuple[Resource, ...]:
     """Return the rows of a catalog, having checked that what they say of each other is so.
 
     Raises:
@@ -297,7 +297,7 @@ def agreeing(*rows: Resource) -> tuple[Resource, ...]:
         ):
             if name and name not in by_name:
                 raise ValueError(f"Resource {row.name!r}: {use} names {name!r}, which the catalog lacks.")
-        if row.refresh_after and not by_name[row.refresh_after].announces:
+        if row.refresh_after and not by_name[row.refresh_after].watermark:
             raise ValueError(f"Resource {row.name!r} waits for {row.refresh_after!r}, which announces no new rows.")
         if row.references and len(by_name[row.references.resource].primary_key) > 1:
             raise ValueError(

@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 
 from analytics_dagster.catalog.model import (
-    Announcement,
     Column,
     ColumnType,
     Freshness,
@@ -17,7 +16,8 @@ from analytics_dagster.catalog.model import (
     Origin,
     Reference,
     Resource,
-    agreeing,
+    WatermarkColumns,
+    validate_catalog,
 )
 
 _bigint = partial(Column, type=ColumnType.BIGINT)
@@ -187,7 +187,7 @@ DEPLOYS = Resource(
     cursor="start_time",
     ordered_by="start_time",
     lookback=timedelta(minutes=90),
-    announces=Announcement(settled_by="finish_time", shown=("revision", "environment")),
+    watermark=WatermarkColumns(settled_by="finish_time", shown=("revision", "environment")),
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
         _bigint(name="id", description="Deploy; grows with time."),
@@ -339,7 +339,7 @@ USERS = Resource(
     ),
 )
 
-RESOURCES = agreeing(
+RESOURCES = validate_catalog(
     ITEMS,
     OCCURRENCES,
     ITEMS_METRICS,
@@ -354,7 +354,7 @@ RESOURCES = agreeing(
 """Every resource, in the order of the specification."""
 
 
-def resource(name: str) -> Resource:
+def get_resource(name: str) -> Resource:
     """Return the resource called `name`; KeyError if the catalog has none."""
     return {row.name: row for row in RESOURCES}[name]
 

@@ -11,13 +11,12 @@ from dlt.extract.source import DltSource
 from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
-from analytics_dagster.defs.configured import enabled
 from analytics_dagster.defs.execution import load_selected
 from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse.load_state import DATASET, destination_kind
+from analytics_dagster.ingest.warehouse.location import DATASET, destination_kind
 
 POOL = "warehouse"
 """Pool of everything that opens the warehouse: one writer at a time."""
@@ -39,7 +38,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [
         _incremental(settings, rows) if group == "incremental" else _whole(settings, group, rows)
         for group in GROUPS
-        if (rows := enabled(settings, group))
+        if (rows := settings.enabled_resources(group))
     ]
 
 
@@ -51,21 +50,21 @@ def _incremental(settings: Settings, rows: Sequence[Resource]) -> dg.AssetsDefin
         partitions_def=build_partitions(settings),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def load_windows(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
+    def incremental_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
         window = None if config.full_refresh else window_of(context)
         yield from load_selected(context, dlt, rows, window, resume=config.resume)
 
-    return load_windows
+    return incremental_assets
 
 
 def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.AssetsDefinition:
     """Define the assets that are read whole each time."""
 
     @dlt_assets(**_options(settings, group, rows))
-    def load_whole(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
+    def snapshot_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
         yield from load_selected(context, dlt, rows)
 
-    return load_whole
+    return snapshot_assets
 
 
 def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:

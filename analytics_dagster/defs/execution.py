@@ -21,7 +21,7 @@ from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.errors import AnalyticsError, known_cause
 from analytics_dagster.ingest.load import Loader, LoadReport
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.load_state import writing
+from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,7 +56,7 @@ def load_selected(
         settings = load_settings()
         if settings.sandbox:
             context.log.warning("base_url is the sandbox: these rows are made up.")
-        with writing(settings) as place, Loader(settings) as loader:
+        with write_lock(settings) as place, Loader(settings) as loader:
             for row in selected:
                 try:
                     report = _load(context, dlt, loader, row, window, resume=resume)

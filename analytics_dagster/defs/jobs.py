@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import GROUPS, Group
-from analytics_dagster.defs.configured import enabled
 from analytics_dagster.ingest.settings import Settings
 
 INCREMENTAL_SYNC = "incremental_sync"
@@ -49,7 +48,7 @@ def build_jobs(settings: Settings) -> list[AssetJob]:
             FULL_SYNC,
             *GROUPS,
             description="Load every row of every asset, to the oldest. Run again, it adds only what is new.",
-            config=FULL_REFRESH if enabled(settings, "incremental") else None,
+            config=FULL_REFRESH if settings.enabled_resources("incremental") else None,
         ),
         *_checks(settings),
     ]
@@ -57,7 +56,7 @@ def build_jobs(settings: Settings) -> list[AssetJob]:
 
 def _job(settings: Settings, name: str, *groups: Group, **options: Any) -> list[AssetJob]:
     """Return the job in a list, or an empty one if the settings leave none of its assets."""
-    present = [group for group in groups if enabled(settings, group)]
+    present = [group for group in groups if settings.enabled_resources(group)]
     if not present:
         return []
     selection = dg.AssetSelection.groups(*present).without_checks()
@@ -65,7 +64,7 @@ def _job(settings: Settings, name: str, *groups: Group, **options: Any) -> list[
 
 
 def _checks(settings: Settings) -> list[AssetJob]:
-    if not enabled(settings, *GROUPS):
+    if not settings.enabled_resources():
         return []
     return [
         dg.define_asset_job(

@@ -7,10 +7,11 @@ import dagster as dg
 from analytics_dagster.defs.translator import column_schema
 from analytics_dagster.ingest.load import LoadReport
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.load_state import Announced, Warehouse
+from analytics_dagster.ingest.warehouse.load_state import WatermarkValues
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 
 
-def metadata(report: LoadReport, settings: Settings, place: Warehouse) -> dict[str, Any]:
+def metadata(report: LoadReport, settings: Settings, place: WarehouseLocation) -> dict[str, Any]:
     """Return the metadata of a load. Figures are of the load, never of a partition: a load can cover many."""
     window = report.window
     times = {
@@ -33,15 +34,15 @@ def metadata(report: LoadReport, settings: Settings, place: Warehouse) -> dict[s
         "seconds": round(report.seconds, 3),
         "source": settings.source_address,
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
-        **(announcement(report.announced) if report.announced else {}),
+        **(announcement(report.watermark) if report.watermark else {}),
         **({"unknown_fields": ", ".join(report.unknown_fields)} if report.unknown_fields else {}),
     }
 
 
-def announcement(announced: Announced) -> dict[str, int | str]:
+def announcement(watermark: WatermarkValues) -> dict[str, int | str]:
     """Return the part of the metadata that a sensor compares: `news.Reading` reads it back."""
     return {
-        "settled_rows": announced.settled_rows,
-        "newest_key": announced.newest_key,
-        **{f"newest_{name}": value for name, value in announced.shown.items()},
+        "settled_rows": watermark.settled_rows,
+        "newest_key": watermark.newest_key,
+        **{f"newest_{name}": value for name, value in watermark.shown.items()},
     }

@@ -8,7 +8,7 @@ from dagster_duckdb import DuckDBResource
 
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.load_state import warehouse
+from analytics_dagster.ingest.warehouse.location import warehouse_location
 
 DUCKDB = "duckdb"
 """The resource that reads the DuckDB file. There is none where the warehouse is another database."""
@@ -21,7 +21,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
 def _duckdb(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
     try:
-        file = warehouse(settings).file
+        file = warehouse_location(settings).file
     except SettingsError:
         # Whatever opens the warehouse reads the settings again, strictly, and says what is wrong.
         return {}

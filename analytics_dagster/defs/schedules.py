@@ -10,9 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_dagster.catalog import GROUPS, Resource
-from analytics_dagster.defs.configured import enabled
-from analytics_dagster.defs.due import MAX_RUNTIME, partitions_due, partitions_to_reread
+from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.jobs import (
     DATA_CHECKS,
     FULL_REFRESH,
@@ -21,7 +19,13 @@ from analytics_dagster.defs.jobs import (
     REFERENCE_SYNC,
     RESUME,
 )
-from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.defs.partitions import (
+    MAX_RUNTIME,
+    build_partitions,
+    partitions_due,
+    partitions_to_reread,
+    range_tags,
+)
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import Settings
 
@@ -31,13 +35,13 @@ _ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Define the schedules whose assets are not all disabled."""
     schedules = []
-    if enabled(settings, "incremental"):
+    if settings.enabled_resources("incremental"):
         schedules.append(_incremental(settings))
-    if enabled(settings, "reference"):
+    if settings.enabled_resources("reference"):
         schedules.append(_plain(settings, "reference_schedule", REFERENCE_SYNC, "0 1 * * *"))
-    if enabled(settings, "incremental", "metrics"):
+    if settings.enabled_resources("incremental", "metrics"):
         schedules.append(_full_refresh(settings))
-    if enabled(settings, *GROUPS):
+    if settings.enabled_resources():
         # A while after the hour, when what most settings load on the hour is there.
         schedules.append(_plain(settings, "checks_schedule", DATA_CHECKS, "10 * * * *"))
     return schedules
@@ -52,7 +56,7 @@ def _incremental(settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule that keeps the assets with a cursor fresh, and makes good what earlier ticks missed."""
     name = "incremental_schedule"
     partitions = build_partitions(settings)
-    keys = [asset_key(row) for row in enabled(settings, "incremental")]
+    keys = [asset_key(row) for row in settings.enabled_resources("incremental")]
 
     @dg.schedule(
         name=name,
@@ -79,7 +83,7 @@ def _incremental(settings: Settings) -> dg.ScheduleDefinition:
         )
         if isinstance(due, str):
             return dg.SkipReason(due)
-        return dg.RunRequest(run_config=RESUME, tags=due.tags)
+        return dg.RunRequest(run_config=RESUME, tags=range_tags(due))
 
     return schedule
 
@@ -87,7 +91,7 @@ def _incremental(settings: Settings) -> dg.ScheduleDefinition:
 def _full_refresh(settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule that sees what no cursor tells: late rows, silent changes, rows that slipped past a page."""
     partitions = build_partitions(settings)
-    incremental = enabled(settings, "incremental")
+    incremental = settings.enabled_resources("incremental")
 
     @dg.schedule(
         name="full_refresh_schedule",
@@ -100,10 +104,10 @@ def _full_refresh(settings: Settings) -> dg.ScheduleDefinition:
         last_days = partitions_to_reread(partitions, now=context.scheduled_execution_time.astimezone(UTC))
         if last_days:
             rows = [row for row in incremental if not row.changes_silently]
-            yield from _request("last_days", rows, tags=last_days.tags)
+            yield from _request("last_days", rows, tags=range_tags(last_days))
         silent = [row for row in incremental if row.changes_silently]
         yield from _request("in_full", silent, run_config=FULL_REFRESH)
-        yield from _request("metrics", enabled(settings, "metrics"))
+        yield from _request("metrics", settings.enabled_resources("metrics"))
 
     return schedule
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from analytics_dagster.catalog import Resource, resource
+from analytics_dagster.catalog import Resource, get_resource
 from analytics_dagster.defs.alerts import build_failure_sensor
-from analytics_dagster.defs.configured import enabled
 from analytics_dagster.defs.jobs import METRICS_REFRESH
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.defs.watermark import Reading, news
+from analytics_dagster.defs.watermark import Watermark, compare_watermarks
 from analytics_dagster.ingest.settings import Settings
 
 
@@ -20,10 +19,10 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """Define the sensors whose assets are enabled, and the one for failures if there is where to send them."""
     status = dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
     waiting: dict[str, list[Resource]] = {}
-    for row in enabled(settings, "metrics"):
+    for row in settings.enabled_resources("metrics"):
         if row.refresh_after and row.refresh_after not in settings.disabled:
             waiting.setdefault(row.refresh_after, []).append(row)
-    sensors = [_news_sensor(resource(name), rows, status) for name, rows in waiting.items()]
+    sensors = [_news_sensor(get_resource(name), rows, status) for name, rows in waiting.items()]
     return [*sensors, build_failure_sensor(settings, status)] if settings.failure_webhook else sensors
 
 
@@ -45,15 +44,15 @@ def _news_sensor(
         if materialization is None:
             return dg.SkipReason(f"No load of {name} has been recorded yet.")
         metadata = {entry: value.value for entry, value in materialization.metadata.items()}
-        now = Reading.of_metadata(metadata)
+        now = Watermark.of_metadata(metadata)
         if now is None:
             return dg.SkipReason(f"The newest event of {name} says nothing of its rows: no load made it.")
-        acted_on = Reading.of_cursor(context.cursor)
-        found = news(now, acted_on)
+        acted_on = Watermark.of_cursor(context.cursor)
+        found = compare_watermarks(now, acted_on)
         if found is None:
             reason = f"As at the last run: {now}." if now.rows else "Its table is empty."
             return dg.SensorResult(skip_reason=f"No news of {name}. {reason}", cursor=now.cursor)
-        shown = announcer.announces.shown if announcer.announces else ()
+        shown = announcer.watermark.shown if announcer.watermark else ()
         request = dg.RunRequest(
             run_key=found.key,
             asset_selection=[asset_key(row) for row in waiting],

@@ -4,8 +4,8 @@ import dagster as dg
 from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
-from analytics_dagster.catalog import Column, Resource, resource, table_columns
-from analytics_dagster.ingest.warehouse.load_state import DATASET
+from analytics_dagster.catalog import Column, Resource, get_resource, table_columns
+from analytics_dagster.ingest.warehouse.location import DATASET
 
 SERVICE = dg.AssetSpec(
     "analytics_api",
@@ -31,7 +31,7 @@ class CatalogTranslator(DagsterDltTranslator):
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
         """Return the spec of the asset."""
-        row = resource(data.resource.name)
+        row = get_resource(data.resource.name)
         return dg.AssetSpec(
             asset_key(row),
             deps=[SERVICE.key, *_upstream(row)],
@@ -76,4 +76,4 @@ def _other(row: Resource, column: Column) -> list[str]:
 
 def _upstream(row: Resource) -> list[dg.AssetKey]:
     """Assets whose tables a resource's requests are made from."""
-    return [asset_key(resource(row.lookup.resource))] if row.lookup else []
+    return [asset_key(get_resource(row.lookup.resource))] if row.lookup else []

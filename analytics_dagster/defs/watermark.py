@@ -13,7 +13,7 @@ _ROWS = "dagster/row_count"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Watermark:
     """The figures of a table that make a difference.
 
     Attributes:
@@ -52,7 +52,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class WatermarkChange:
     """What is new in a table.
 
     Attributes:
@@ -66,12 +66,12 @@ class News:
     settled: int
 
 
-def news(now: Reading, acted_on: Reading | None) -> News | None:
+def compare_watermarks(now: Watermark, acted_on: Watermark | None) -> WatermarkChange | None:
     """Return what is new in a table; None if nothing is, or if it has no rows."""
     if now == acted_on or not now.rows:
         return None
-    before = acted_on or Reading(rows=0, settled=0, newest=None)
-    return News(
+    before = acted_on or Watermark(rows=0, settled=0, newest=None)
+    return WatermarkChange(
         # Both ends: a table that was lost and loaded again comes back to figures it had before.
         key=f"{before.rows}-{before.settled}-{before.newest}..{now.rows}-{now.settled}-{now.newest}",
         # Fewer rows than before are a new table, and all of it news.

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_dagster.catalog import Column, ColumnType, Origin, Path, Resource, table_columns
+from analytics_dagster.ingest.schema import ARROW_TYPES, REJECTED_COLUMNS, arrow_schema
 from analytics_dagster.ingest.windows import Window
 
 Row = dict[str, Any]
@@ -26,22 +27,6 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST_AHEAD = timedelta(days=1)
 """A timestamp further in the future than this is a mistake, such as milliseconds for seconds."""
 
-ARROW_TYPES = {
-    ColumnType.BIGINT: pa.int64(),
-    ColumnType.TEXT: pa.string(),
-    ColumnType.BOOL: pa.bool_(),
-    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    ColumnType.JSON: pa.string(),
-}
-
-REJECTED_COLUMNS = (
-    Column(name="row_hash", type=ColumnType.TEXT, description="SHA-256 of the resource's name and the raw row."),
-    Column(name="resource", type=ColumnType.TEXT, description="Resource the row belongs to."),
-    Column(name="reason", type=ColumnType.TEXT, description="Which field does not fit, and why."),
-    Column(name="first_seen", type=ColumnType.TIMESTAMP, description="When it was first read."),
-    Column(name="last_seen", type=ColumnType.TIMESTAMP, description="When it was last read."),
-    Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
-)
 
 ROWS_TYPED_TOGETHER = 2_000
 """Rows gathered before they are typed: a column of an array costs much the same for one row as for a thousand."""
@@ -53,7 +38,7 @@ _BETWEEN = orjson.Fragment(b"\n")
 """Stands between values that are encoded together; JSON has no line break within a value, as orjson writes it."""
 
 
-class RawPage(Protocol):
+class Page(Protocol):
     """A page of raw rows, as `transport.py` fetches it."""
 
     @property
@@ -96,7 +81,7 @@ class _MisfitError(Exception):
     """A value does not fit its column. The text says which and why."""
 
 
-class TypedRows:
+class TableBuilder:
     """Makes typed tables of a resource's raw pages.
 
     Args:
@@ -153,7 +138,7 @@ class TypedRows:
         """Bytes of the typed ones among them."""
         return sum(batch.nbytes for batch in self._batches)
 
-    def add(self, page: RawPage) -> None:
+    def add(self, page: Page) -> None:
         """Take over the rows of a page."""
         self._raw.extend(page.rows, page, first_seq=self.counts.read)
         self.counts.read += len(page.rows)
@@ -282,26 +267,19 @@ def plausible_seconds(now: datetime) -> tuple[int, int]:
     return int(EARLIEST.timestamp()), int((now + LATEST_AHEAD).timestamp())
 
 
-def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """Return the Arrow schema of columns, nullability included."""
-    return pa.schema(
-        [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
-    )
-
-
 @dataclass
 class _RawRows:
     """Rows that wait to be typed, with what is known of each: its page, its place there, its order of reading."""
 
     rows: list[Any] = field(default_factory=list)
-    pages: list[RawPage] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
     seqs: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def extend(self, rows: list[Any], page: RawPage, *, first_seq: int) -> None:
+    def extend(self, rows: list[Any], page: Page, *, first_seq: int) -> None:
         """Append the rows of a page."""
         self.rows += rows
         self.pages += [page] * len(rows)

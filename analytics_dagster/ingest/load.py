@@ -1,6 +1,6 @@
 """One load of one resource, from what is known before it to what is recorded after it.
 
-    with writing(settings), Loader(settings) as loader:
+    with write_lock(settings), Loader(settings) as loader:
         load = loader.begin(resource, window)
         load.pipeline.run(load.source)  # or DagsterDltResource.run(…)
         report = load.finish()
@@ -25,7 +25,8 @@ from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
-from analytics_dagster.ingest.warehouse.load_state import Announced, Ledger, build_pipeline, open_ledger
+from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
+from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
 from analytics_dagster.ingest.windows import Window, loaded_through
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class LoadReport:
         new_rows: How many more those are than before.
         rows_removed: Rows that a complete listing lacked for the first time.
         newest: Newest cursor among the rows loaded.
-        announced: What the table tells to those who wait for its new rows.
+        watermark: What the table tells to those who wait for its new rows.
         unknown_fields: Fields that the catalog does not know.
         requests: Requests sent, retries included.
         retries: Retries among them.
@@ -63,7 +64,7 @@ class LoadReport:
     new_rows: int
     rows_removed: int
     newest: datetime | None
-    announced: Announced | None
+    watermark: WatermarkValues | None
     unknown_fields: tuple[str, ...]
     requests: int
     retries: int
@@ -82,7 +83,7 @@ class Loader:
             self._working_files = opened.enter_context(
                 TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True)
             )
-            self._ledger = opened.enter_context(open_ledger(self.settings, pipelines_dir=self._working_files))
+            self._load_state = opened.enter_context(open_load_state(self.settings, pipelines_dir=self._working_files))
             self._resources = opened.pop_all()
         return self
 
@@ -108,14 +109,14 @@ class Loader:
         elif window is None:
             window = Window(start=None, end=now)
         elif resume and window.start is not None:
-            through = loaded_through(self._ledger.windows(resource), window.start)
+            through = loaded_through(self._load_state.windows(resource), window.start)
             if through >= min(window.end, now):
                 return self._load(resource, None, window, now)
             window = Window(start=through, end=window.end)
         values: list[int] = []
         if resource.lookup:
             since = now - timedelta(days=self.settings.metrics_active_days)
-            values = self._ledger.lookup_values(resource, active_since=since)
+            values = self._load_state.lookup_values(resource, active_since=since)
             if not values:
                 logger.info("%s: nothing to ask for; load %s first", resource.name, resource.lookup.resource)
         source = build_source(
@@ -123,7 +124,7 @@ class Loader:
             self.settings,
             window=window.looking_back(resource.lookback) if window and window.start else None,
             lookup_values=values,
-            known_rejects=self._ledger.known_rejects(resource),
+            known_rejects=self._load_state.known_rejects(resource),
             now=now,
         )
         return self._load(resource, source, window, now)
@@ -135,8 +136,8 @@ class Loader:
             pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
             window=window,
             began_at=now,
-            rows_before=self._ledger.row_count(resource),
-            _ledger=self._ledger,
+            rows_before=self._load_state.row_count(resource),
+            _load_state=self._load_state,
         )
 
 
@@ -150,7 +151,7 @@ class Load:
     window: Window | None
     began_at: datetime
     rows_before: int
-    _ledger: Ledger
+    _load_state: LoadState
     _began: float = field(default_factory=time.monotonic)
 
     def finish(self) -> LoadReport:
@@ -159,12 +160,12 @@ class Load:
         covered = self.window and Window(start=self.window.start, end=min(self.window.end, self.began_at))
         removed = 0
         if self.source and covered:
-            self._ledger.record(self.resource, covered, counts["loaded"])
-        rows = self._ledger.row_count(self.resource)
+            self._load_state.record(self.resource, covered, counts["loaded"])
+        rows = self._load_state.row_count(self.resource)
         new_rows = rows - self.rows_before
         # A row that was rejected is listed, though not in the table.
         if self.resource.complete_listing and counts["typed"] and not counts["rejected"]:
-            removed = self._ledger.mark_removed(self.resource, read_from=self.began_at, new_rows=new_rows)
+            removed = self._load_state.mark_removed(self.resource, read_from=self.began_at, new_rows=new_rows)
         report = LoadReport(
             resource=self.resource,
             window=covered,
@@ -175,7 +176,7 @@ class Load:
             new_rows=new_rows,
             rows_removed=removed,
             newest=datetime.fromisoformat(counts["newest"]) if counts["newest"] else None,
-            announced=self._ledger.announced(self.resource),
+            watermark=self._load_state.watermark(self.resource),
             unknown_fields=tuple(counts["unknown_fields"]),
             requests=counts["requests"],
             retries=counts["retries"],

@@ -60,12 +60,12 @@ class PageRequest:
         return (1, *self.wanted) if self.proof else self.wanted
 
 
-Walk = Generator[PageRequest, Sequence[Page], None]
+PageRequests = Generator[PageRequest, Sequence[Page], None]
 """Yields requests, is sent their pages in the order of `PageRequest.numbers`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListReading:
+class ListOrder:
     """How to read a row of a list.
 
     Attributes:
@@ -146,8 +146,8 @@ class _OutOfOrderError(Exception):
     """A page is newer than the one before it: neither seeking nor stopping can be trusted."""
 
 
-def walk(reading: ListReading, bounds: Bounds, *, read_ahead: int, name: str) -> Walk:
-    """Walk the pages that hold the rows within `bounds`, and as few others as possible.
+def paginate(reading: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) -> PageRequests:
+    """Yield the pages that hold the rows within `bounds`, and as few others as possible.
 
     Args:
         reading: How to read a row.
@@ -159,16 +159,16 @@ def walk(reading: ListReading, bounds: Bounds, *, read_ahead: int, name: str) ->
         Requests of at most `read_ahead` pages and a proof.
     """
     try:
-        yield from _Walker(reading, read_ahead=read_ahead if reading.ordered else 1).run(bounds)
+        yield from _Paginator(reading, read_ahead=read_ahead if reading.ordered else 1).run(bounds)
     except _OutOfOrderError as disorder:
         logger.warning("%s: %s. Reading the whole list instead of the window's pages.", name, disorder)
-        yield from _Walker(replace(reading, ordered=False), read_ahead=1).run(Bounds())
+        yield from _Paginator(replace(reading, ordered=False), read_ahead=1).run(Bounds())
 
 
-class _Walker:
+class _Paginator:
     """The state of one walk."""
 
-    def __init__(self, reading: ListReading, *, read_ahead: int) -> None:
+    def __init__(self, reading: ListOrder, *, read_ahead: int) -> None:
         self._reading = reading
         self._most = read_ahead
         self._head: _Seen | None = None
@@ -178,7 +178,7 @@ class _Walker:
         self._newest = 0
         """Newest time on any of them."""
 
-    def run(self, bounds: Bounds) -> Walk:
+    def run(self, bounds: Bounds) -> PageRequests:
         if not self._reading.ordered:
             yield from self._read(None, None)
             return
@@ -234,7 +234,7 @@ class _Walker:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read(self, start: int | None, last: _Seen | None) -> Walk:
+    def _read(self, start: int | None, last: _Seen | None) -> PageRequests:
         """Read pages in order from the one after `last` to the first that is wholly older than `start`."""
         read = 0
         holes: set[int] = set()
@@ -335,7 +335,7 @@ class _Walker:
     def _grew_since(self, before: _Seen | None) -> bool:
         return before is None or self._head is None or before.entries != self._head.entries
 
-    def _repair(self, pages: Sequence[_Seen]) -> Walk:
+    def _repair(self, pages: Sequence[_Seen]) -> PageRequests:
         """Fetch pages again that were fetched together while the list grew, until they leave no gap."""
         again = yield from self._ask(*(page.number for page in pages[1:]))
         if all(first.identities & second.identities for first, second in zip(pages[1:], again, strict=True)):

@@ -18,7 +18,7 @@ import dlt
 from dlt.common.configuration.providers import ConfigProvider
 from dlt.common.runtime.run_context import active, switch_context
 
-from analytics_dagster.catalog import RESOURCES
+from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
 from analytics_dagster.ingest.errors import SettingsError
 
 SECTION = "sources.analytics"
@@ -235,6 +235,10 @@ class Settings:
     def source_address(self) -> str:
         """What rows and coverage name as their origin."""
         return self.base_url
+
+    def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
+        """Return the resources of groups, all by default, that the setting `disabled` does not leave out."""
+        return tuple(row for row in RESOURCES if row.group in (groups or GROUPS) and row.name not in self.disabled)
 
     def __repr__(self) -> str:
         shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _SECRET)

@@ -10,22 +10,20 @@ from typing import Any
 
 import dlt
 from dlt.common import jsonpath
-from dlt.common.schema.typing import TColumnSchema, TDeleteInsertStrategyDict
+from dlt.common.schema.typing import TDeleteInsertStrategyDict
 from dlt.extract.items_transform import ItemTransform
 from dlt.extract.source import DltSource
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import Endpoint, RESTAPIConfig
 
-from analytics_dagster.catalog import Column, Resource, table_columns
-from analytics_dagster.ingest.arrow import TypedRows, plausible_seconds
+from analytics_dagster.catalog import Resource, table_columns
+from analytics_dagster.ingest.arrow import TableBuilder, plausible_seconds
 from analytics_dagster.ingest.connection import connect
-from analytics_dagster.ingest.pagination import Bounds, ListReading, walk
+from analytics_dagster.ingest.pagination import Bounds, ListOrder, paginate
+from analytics_dagster.ingest.schema import REJECTED_ROWS, column_hints
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.transport import BodyBatchPaginator, PagesSession, WalkPaginator
 from analytics_dagster.ingest.windows import Window
-
-REJECTED_ROWS = "rejected_rows"
-"""Table of the rows that do not fit."""
 
 ROWS_PER_TABLE = 10_000
 BYTES_PER_TABLE = 32 * 2**20
@@ -63,7 +61,7 @@ def build_source(
     source = rest_api_source(
         _configuration(resource, settings, session, window, lookup_values, now), name=f"analytics_{resource.name}"
     )
-    typed = TypedRows(
+    typed = TableBuilder(
         resource,
         window=window,
         now=now,
@@ -73,22 +71,6 @@ def build_source(
     )
     source.resources[resource.name].add_step(_ToTables(typed, session))
     return source
-
-
-def column_hints(columns: Sequence[Column]) -> dict[str, TColumnSchema]:
-    """Return dlt's hints for columns, in order."""
-    hints: dict[str, TColumnSchema] = {
-        column.name: {
-            "name": column.name,
-            "data_type": column.type.value,
-            "nullable": column.stored_nullable,
-            "description": column.description,
-        }
-        for column in columns
-    }
-    if "read_seq" in hints:
-        hints["read_seq"]["dedup_sort"] = "desc"
-    return hints
 
 
 def _configuration(
@@ -115,7 +97,7 @@ def _configuration(
         page_size = settings.page_size.get(resource.name, resource.page_size)
         endpoint["params"] = {"limit": page_size} if page_size else {}
         endpoint["paginator"] = WalkPaginator(
-            lambda: walk(
+            lambda: paginate(
                 _reading(resource, now), _bounds(window, now), read_ahead=settings.read_ahead, name=resource.name
             ),
             session,
@@ -138,7 +120,7 @@ def _configuration(
     }
 
 
-def _reading(resource: Resource, now: datetime) -> ListReading:
+def _reading(resource: Resource, now: datetime) -> ListOrder:
     """How a walk reads a raw row of the resource."""
     field = resource.ordered_by
     earliest, latest = plausible_seconds(now)
@@ -151,7 +133,7 @@ def _reading(resource: Resource, now: datetime) -> ListReading:
         values = [row.get(name) for name in resource.primary_key] if type(row) is dict else [None]
         return tuple(values) if all(type(value) in _KEY_TYPES for value in values) else None
 
-    return ListReading(key=key, time=time, ordered=field is not None)
+    return ListOrder(key=key, time=time, ordered=field is not None)
 
 
 def _bounds(window: Window | None, now: datetime) -> Bounds:
@@ -167,7 +149,7 @@ def _bounds(window: Window | None, now: datetime) -> Bounds:
 class _ToTables(ItemTransform[Any, dict[str, Any]]):
     """The step of dlt's pipe that turns batches of raw pages into typed tables, and counts."""
 
-    def __init__(self, rows: TypedRows, session: PagesSession) -> None:
+    def __init__(self, rows: TableBuilder, session: PagesSession) -> None:
         super().__init__(self._tables)
         self._rows = rows
         self._session = session

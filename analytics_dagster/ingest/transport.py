@@ -22,7 +22,7 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from analytics_dagster.catalog import Path
 from analytics_dagster.ingest.client import ApiClient, Pending, Reply, Request, Traffic
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.pagination import PageRequest, Walk
+from analytics_dagster.ingest.pagination import PageRequest, PageRequests
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class _Prepared(requests.PreparedRequest):
 class WalkPaginator(BasePaginator):
     """Asks a session for the pages that a walk wants."""
 
-    def __init__(self, begin: Callable[[], Walk], session: PagesSession) -> None:
+    def __init__(self, begin: Callable[[], PageRequests], session: PagesSession) -> None:
         super().__init__()
         self._begin = begin
         self._session = session

@@ -53,9 +53,9 @@ class Job:
 
 def ours(job: Job) -> None:
     """Load through the package, as the assets do: types, secrets removed, merge by key, continuity proven."""
-    from analytics_dagster.catalog import resource as catalog_row  # noqa: PLC0415
+    from analytics_dagster.catalog import get_resource as catalog_row  # noqa: PLC0415
     from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
-    from analytics_dagster.ingest.warehouse.load_state import build_pipeline  # noqa: PLC0415
+    from analytics_dagster.ingest.warehouse.pipeline import build_pipeline  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
     settings, occurrences = _settings(job), catalog_row("occurrences")
@@ -70,11 +70,11 @@ def ours_resumed(job: Job) -> None:
     """Load what is new of the last day, as the schedule does, of every resource ordered by its cursor."""
     from analytics_dagster.catalog import RESOURCES  # noqa: PLC0415
     from analytics_dagster.ingest.load import Loader  # noqa: PLC0415
-    from analytics_dagster.ingest.warehouse.load_state import writing  # noqa: PLC0415
+    from analytics_dagster.ingest.warehouse.lock import write_lock  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
     settings, now = _settings(job), datetime.now(UTC)
-    with writing(settings), Loader(settings) as loader:
+    with write_lock(settings), Loader(settings) as loader:
         for row in RESOURCES:
             if row.cursor and row.cursor == row.ordered_by:
                 load = loader.begin(row, Window(start=now - timedelta(days=1), end=now), resume=True)

@@ -12,18 +12,18 @@ from analytics_dagster.catalog import (
     GROUPS,
     REMOVED_AT,
     RESOURCES,
-    Announcement,
     Column,
     ColumnType,
     Freshness,
     Origin,
     Reference,
     Resource,
-    resource,
+    WatermarkColumns,
+    get_resource,
     resources_in,
     table_columns,
 )
-from analytics_dagster.catalog.model import agreeing
+from analytics_dagster.catalog.model import validate_catalog
 
 # Resource, request, rows at, pages of how many rows (None: not in pages), primary key, cursor.
 SPECIFICATION = [
@@ -110,7 +110,7 @@ def test_the_catalog_holds_the_ten_resources_in_the_order_of_the_specification()
 def test_a_resource_is_asked_for_as_specified(
     name: str, request_line: str, rows_at: str, page_size: int | str | None, primary_key: str, cursor: str | None
 ) -> None:
-    row = resource(name)
+    row = get_resource(name)
 
     assert f"{row.method} {row.path}" == request_line
     assert " ".join(filter(None, [".".join(row.rows_at), row.unwrap])) == rows_at
@@ -128,7 +128,7 @@ def test_a_resource_has_the_documented_fields_with_their_types(name: str) -> Non
             documented[field] = (TYPES[kind.removesuffix("?")], kind.endswith("?"))
 
     declared = {}
-    for column in resource(name).columns:
+    for column in get_resource(name).columns:
         if column.origin in {Origin.ROW, Origin.ENVELOPE}:
             assert column.origin is Origin.ROW or column.path == (column.name,)
             field = column.name if column.origin is Origin.ROW else f"@{column.name}"
@@ -156,7 +156,7 @@ def test_columns_that_are_no_fields_are_these() -> None:
 def test_what_is_secret_or_personal_is_marked() -> None:
     secret = {f"{row.name}.{column.name}" for row in RESOURCES for column in row.columns if column.secret}
     personal = {f"{row.name}.{column.name}" for row in RESOURCES for column in row.columns if column.personal}
-    data = resource("occurrences").column("data")
+    data = get_resource("occurrences").column("data")
 
     assert secret == {"projects.settings_data"}
     assert personal == {"users.username", "users.email"}
@@ -208,12 +208,12 @@ def test_jobs_are_ordered_by_another_time_than_their_cursor() -> None:
 
 
 def test_items_metrics_ask_for_counters_of_items_in_safe_batches() -> None:
-    lookup = resource("items_metrics").lookup
+    lookup = get_resource("items_metrics").lookup
 
     assert lookup is not None
     assert (lookup.body_field, lookup.resource, lookup.column) == ("item_counters", "items", "counter")
     assert lookup.batch_size <= 100
-    assert {resource("items").column(name).type for name in lookup.active_by} == {ColumnType.TIMESTAMP}
+    assert {get_resource("items").column(name).type for name in lookup.active_by} == {ColumnType.TIMESTAMP}
 
 
 def test_references_between_resources_lead_somewhere() -> None:
@@ -253,7 +253,7 @@ def test_no_field_of_the_service_has_the_name_of_a_bookkeeping_column() -> None:
 
 def test_an_unknown_resource_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="gadgets"):
-        resource("gadgets")
+        get_resource("gadgets")
 
 
 # -- impossible rows ------------------------------------------------------------------------------------------
@@ -305,10 +305,10 @@ def gadgets(**facts: Any) -> Resource:
         ({"lookback": timedelta(minutes=1)}, "only windows have a lookback"),
         ({"changes_silently": True}, "only windows have a lookback or a nightly refresh"),
         ({"listed_within": ("id",)}, "only a complete listing is bounded by columns"),
-        ({"announces": Announcement(settled_by="done", shown=())}, "announces names ['done']"),
-        ({"announces": Announcement(settled_by="at", shown=("title",))}, "announces names ['title']"),
+        ({"watermark": WatermarkColumns(settled_by="done", shown=())}, "watermark names ['done']"),
+        ({"watermark": WatermarkColumns(settled_by="at", shown=("title",))}, "watermark names ['title']"),
         (
-            {"announces": Announcement(settled_by="at", shown=()), "primary_key": ("id", "at")},
+            {"watermark": WatermarkColumns(settled_by="at", shown=()), "primary_key": ("id", "at")},
             "announces its newest row, which only a key of one column tells",
         ),
         ({"cursor": "at", "references": WIDGET}, "references names ['widget_id'], which it does not declare"),
@@ -331,23 +331,23 @@ def test_a_resource_refers_only_to_one_whose_rows_have_a_key_of_one_column() -> 
     referring = gadgets(cursor="at", columns=(ID, AT, WIDGET_ID), references=WIDGET)
     widgets = replace(gadgets(), name="widgets")
 
-    assert agreeing(referring, widgets) == (referring, widgets)
+    assert validate_catalog(referring, widgets) == (referring, widgets)
     assert WIDGET.noun == "widget"
     with pytest.raises(ValueError, match=r"^Resource 'gadgets' refers to a row of 'widgets' by one column, .+\.$"):
-        agreeing(referring, replace(widgets, primary_key=("id", "at")))
+        validate_catalog(referring, replace(widgets, primary_key=("id", "at")))
     with pytest.raises(ValueError, match=r"^Resource 'gadgets': references names 'widgets', which .+ lacks\.$"):
-        agreeing(referring)
+        validate_catalog(referring)
 
 
 def test_a_resource_waits_only_for_one_that_announces_its_new_rows() -> None:
     waiting, silent = gadgets(refresh_after="widgets"), replace(gadgets(), name="widgets")
-    announcing = replace(silent, announces=Announcement(settled_by="at", shown=("note",)))
+    announcing = replace(silent, watermark=WatermarkColumns(settled_by="at", shown=("note",)))
 
-    assert agreeing(waiting, announcing) == (waiting, announcing)
+    assert validate_catalog(waiting, announcing) == (waiting, announcing)
     with pytest.raises(ValueError, match=r"^Resource 'gadgets' waits for 'widgets', which announces no new rows\.$"):
-        agreeing(waiting, silent)
+        validate_catalog(waiting, silent)
     with pytest.raises(ValueError, match=r"^Resource 'gadgets': refresh_after names 'widgets', which .+ lacks\.$"):
-        agreeing(waiting)
+        validate_catalog(waiting)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import duckdb
 import pytest
 from filelock import FileLock
 
-from analytics_dagster.catalog import RESOURCES, Reference, resource
-from analytics_dagster.definitions import build_definitions, defs
+from analytics_dagster.catalog import RESOURCES, Reference, get_resource
+from analytics_dagster.definitions import build_definitions, definition_settings, defs
 from analytics_dagster.defs.asset_checks import specs as judging
 from analytics_dagster.defs.asset_checks.evaluations import (
     Level,
@@ -29,9 +29,8 @@ from analytics_dagster.defs.asset_checks.evaluations import (
     row_count,
     unknown_fields,
 )
-from analytics_dagster.defs.configured import definition_settings
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.table_stats import Found, Profile, Tables, UnknownFields
+from analytics_dagster.ingest.warehouse.table_stats import KeySample, Profile, TableStats, UnknownFields
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.documents import README
 from analytics_dagster_tests.support.project import Project, a_project, checked, failure, run_checks
@@ -97,17 +96,17 @@ def profile(rows: int = 1000, nulls: dict[str, int] | None = None, absent: tuple
     return Profile(rows=rows, nulls=nulls or {}, absent=absent, newest_read=NOON, newest_row=NOON)
 
 
-NONE = Found(count=0)
+NONE = KeySample(count=0)
 ITEM = Reference(column="item_id", resource="items", tolerated=timedelta(hours=1))
 VERDICTS = [
-    (primary_key(resource("teams"), profile(), NONE), Level.PASS, "id is unique in 1,000 rows."),
+    (primary_key(get_resource("teams"), profile(), NONE), Level.PASS, "id is unique in 1,000 rows."),
     (
-        primary_key(resource("teams"), profile(), Found(count=7, examples=("1", "2"))),
+        primary_key(get_resource("teams"), profile(), KeySample(count=7, examples=("1", "2"))),
         Level.ERROR,
         "id is there with 7 values more than once (1, 2, …) in 1,000 rows.",
     ),
     (
-        primary_key(resource("items_metrics"), profile(nulls={"project_id": 1, "first": 9}), NONE),
+        primary_key(get_resource("items_metrics"), profile(nulls={"project_id": 1, "first": 9}), NONE),
         Level.ERROR,
         "project_id, item_counter is there with null 1 time in 1,000 rows.",
     ),
@@ -130,16 +129,16 @@ VERDICTS = [
         Level.WARN,
         "7 rows rejected since 2026-11-24 12:00 UTC: reason 0 (1), reason 1 (1), reason 2 (1), reason 3 (1), reason 4",
     ),
-    (row_count(resource("teams"), 10, None), Level.PASS, "10 rows, counted for the first time."),
-    (row_count(resource("teams"), 10, 10), Level.PASS, "10 rows, 0 more than at the last check."),
-    (row_count(resource("teams"), 10, 4), Level.PASS, "10 rows, 6 more than at the last check."),
+    (row_count(get_resource("teams"), 10, None), Level.PASS, "10 rows, counted for the first time."),
+    (row_count(get_resource("teams"), 10, 10), Level.PASS, "10 rows, 0 more than at the last check."),
+    (row_count(get_resource("teams"), 10, 4), Level.PASS, "10 rows, 6 more than at the last check."),
     (
-        row_count(resource("teams"), 9, 10),
+        row_count(get_resource("teams"), 9, 10),
         Level.WARN,
         "9 rows, 1 fewer than the 10 of the last check. Loads delete none: see",
     ),
     (
-        row_count(resource("top_active_items"), 9, 10),
+        row_count(get_resource("top_active_items"), 9, 10),
         Level.WARN,
         "9 rows, 1 fewer than the 10 of the last check. Loads delete none but where a load replaces the rows of one",
     ),
@@ -154,7 +153,7 @@ VERDICTS = [
         "Every item_id of rows before 2026-11-24 12:00 UTC is in items.",
     ),
     (
-        references(ITEM, profile(), Found(count=1, examples=("7",)), before=NOON),
+        references(ITEM, profile(), KeySample(count=1, examples=("7",)), before=NOON),
         Level.WARN,
         "1 item_id of rows before 2026-11-24 12:00 UTC not in items: 7. Load items up to today, or in full.",
     ),
@@ -219,11 +218,14 @@ def test_everything_passes_right_after_a_load_and_says_so_with_numbers(good: Pro
 def test_another_way_into_the_warehouse_gives_the_same_figures(good: Project):
     """Other destinations are read through dlt's own client: here it opens the same file."""
     settings = load_settings()
-    with duckdb.connect(str(good.warehouse), read_only=True) as connection, Tables.open(settings, connection) as tables:
+    with (
+        duckdb.connect(str(good.warehouse), read_only=True) as connection,
+        TableStats.open(settings, connection) as tables,
+    ):
         expected = {row.name: tables.profile(row) for row in RESOURCES}
-    with Tables.open(settings) as tables:
+    with TableStats.open(settings) as tables:
         assert {row.name: tables.profile(row) for row in RESOURCES} == expected
-        assert all(tables.repeated_keys(row) == Found(count=0) for row in RESOURCES)
+        assert all(tables.repeated_keys(row) == KeySample(count=0) for row in RESOURCES)
     assert all(expected.values())
 
 

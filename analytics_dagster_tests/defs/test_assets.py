@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analytics_dagster.catalog import RESOURCES, ColumnType, resource, table_columns
+from analytics_dagster.catalog import RESOURCES, ColumnType, get_resource, table_columns
 from analytics_dagster.definitions import build_definitions, defs
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
@@ -55,7 +55,7 @@ def test_there_are_ten_assets_with_the_keys_groups_and_owners_of_the_design():
 def test_every_spec_describes_every_column(name):
     (spec,) = [spec for spec in defs.resolve_all_asset_specs() if spec.key.path == ["analytics", name]]
     schema = spec.metadata["dagster/column_schema"]
-    assert [column.name for column in schema.columns] == [column.name for column in table_columns(resource(name))]
+    assert [column.name for column in schema.columns] == [column.name for column in table_columns(get_resource(name))]
     assert all(column.description for column in schema.columns)
 
 

@@ -6,8 +6,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_dagster.catalog import RESOURCES, Freshness, resource
-from analytics_dagster.definitions import build_definitions, defs
+from analytics_dagster.catalog import RESOURCES, Freshness, get_resource
+from analytics_dagster.definitions import build_definitions, definition_settings, defs
 from analytics_dagster.defs.asset_checks.evaluations import (
     Freshest,
     Level,
@@ -17,7 +17,6 @@ from analytics_dagster.defs.asset_checks.evaluations import (
     freshness,
     never_loaded,
 )
-from analytics_dagster.defs.configured import definition_settings
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window, gaps
@@ -46,7 +45,7 @@ def window(start: datetime | None, end: datetime) -> Window:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_spec_has_a_freshness_policy_with_the_catalogs_limits(name: str):
     (spec,) = [spec for spec in defs.resolve_all_asset_specs() if spec.key.path == ["analytics", name]]
-    limits = resource(name).freshness
+    limits = get_resource(name).freshness
     assert spec.freshness_policy == dg.FreshnessPolicy.time_window(limits.fail_after, limits.warn_after)
 
 

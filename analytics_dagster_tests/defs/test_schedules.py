@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from analytics_dagster.catalog import RESOURCES, resources_in
-from analytics_dagster.definitions import build_definitions
-from analytics_dagster.defs.configured import definition_settings
-from analytics_dagster.defs.due import MAX_RUNTIME, Span, partitions_due, partitions_to_reread
-from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.definitions import build_definitions, definition_settings
+from analytics_dagster.defs.partitions import MAX_RUNTIME, build_partitions, partitions_due, partitions_to_reread
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project
@@ -48,7 +46,7 @@ def due(
     now: datetime = NOON,
     horizon: int = 48,
     asked_at: tuple[datetime, ...] = (),
-) -> Span | str:
+) -> dg.PartitionKeyRange | str:
     return partitions_due(partitions, known=known, asked_at=asked_at, now=now, horizon=timedelta(hours=horizon))
 
 
@@ -72,7 +70,7 @@ def due(
     ],
 )
 def test_days_are_asked_for_from_the_oldest_gap_to_the_open_day(known: set[str], now: datetime, first: int, last: int):
-    assert due(known=known, now=now) == Span(first=f"2026-11-{first:02}", last=f"2026-11-{last:02}")
+    assert due(known=known, now=now) == dg.PartitionKeyRange(start=f"2026-11-{first:02}", end=f"2026-11-{last:02}")
 
 
 @pytest.mark.parametrize(
@@ -89,14 +87,14 @@ def test_days_are_asked_for_from_the_oldest_gap_to_the_open_day(known: set[str],
 def test_hours_are_asked_for_from_the_oldest_gap_to_the_open_hour(
     known: set[str], now: datetime, first: int, last: int
 ):
-    assert due(HOURLY, known=known, now=now) == Span(first=min(hours(first)), last=min(hours(last)))
+    assert due(HOURLY, known=known, now=now) == dg.PartitionKeyRange(start=min(hours(first)), end=min(hours(last)))
 
 
 @pytest.mark.parametrize(
     ("start", "first"), [("2026-11-24", "2026-11-24"), ("2026-11-23", "2026-11-23"), ("2026-11-22", "2026-11-22")]
 )
 def test_nothing_before_the_start_date_is_asked_for(start: str, first: str):
-    assert due(since(start), known=set()) == Span(first=first, last="2026-11-24")
+    assert due(since(start), known=set()) == dg.PartitionKeyRange(start=first, end="2026-11-24")
 
 
 def test_before_the_first_partition_begins_nothing_is_asked_for():
@@ -105,7 +103,7 @@ def test_before_the_first_partition_begins_nothing_is_asked_for():
 
 @pytest.mark.parametrize(("horizon", "first"), [(1, "2026-11-23"), (24, "2026-11-23"), (72, "2026-11-21")])
 def test_the_horizon_is_a_setting_and_never_cuts_off_yesterday(horizon: int, first: str):
-    assert due(known=set(), horizon=horizon) == Span(first=first, last="2026-11-24")
+    assert due(known=set(), horizon=horizon) == dg.PartitionKeyRange(start=first, end="2026-11-24")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,9 @@ def test_the_run_monitor_ends_runs_at_the_age_at_which_they_no_longer_count():
 def test_the_last_three_closed_days_are_read_again(
     partitions: dg.TimeWindowPartitionsDefinition, now: datetime, span: tuple[str, str] | None
 ):
-    assert partitions_to_reread(partitions, now=now) == (Span(first=span[0], last=span[1]) if span else None)
+    assert partitions_to_reread(partitions, now=now) == (
+        dg.PartitionKeyRange(start=span[0], end=span[1]) if span else None
+    )
 
 
 # -- the schedules, on a real instance ---

@@ -11,10 +11,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from analytics_dagster.definitions import build_definitions
+from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs import alerts as failures
-from analytics_dagster.defs.configured import definition_settings
-from analytics_dagster.defs.watermark import News, Reading, news
+from analytics_dagster.defs.watermark import Watermark, WatermarkChange, compare_watermarks
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project, failure
@@ -23,8 +22,8 @@ TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
 
 
-def reading(rows: int, settled: int, newest: int | None) -> Reading:
-    return Reading(rows=rows, settled=settled, newest=newest)
+def reading(rows: int, settled: int, newest: int | None) -> Watermark:
+    return Watermark(rows=rows, settled=settled, newest=newest)
 
 
 SEVENTEEN = reading(17, 16, 117)
@@ -43,9 +42,9 @@ SEVENTEEN = reading(17, 16, 117)
         pytest.param(reading(0, 0, None), SEVENTEEN, 17, 16, id="an empty table filled"),
     ],
 )
-def test_what_differs_from_what_was_acted_on_is_news(before: Reading | None, now: Reading, rows: int, settled: int):
-    found = news(now, before)
-    assert isinstance(found, News)
+def test_what_differs_from_what_was_acted_on_is_news(before: Watermark | None, now: Watermark, rows: int, settled: int):
+    found = compare_watermarks(now, before)
+    assert isinstance(found, WatermarkChange)
     assert (found.rows, found.settled) == (rows, settled)
 
 
@@ -57,25 +56,25 @@ def test_what_differs_from_what_was_acted_on_is_news(before: Reading | None, now
         pytest.param(SEVENTEEN, reading(0, 0, None), id="emptied"),
     ],
 )
-def test_what_is_the_same_or_empty_is_no_news(before: Reading | None, now: Reading):
-    assert news(now, before) is None
+def test_what_is_the_same_or_empty_is_no_news(before: Watermark | None, now: Watermark):
+    assert compare_watermarks(now, before) is None
 
 
 def test_the_key_tells_each_step_from_every_other():
     steps = [(None, 1), (1, 2), (2, 1), (1, 3), (2, 3)]
     readings = {rows: reading(rows, 0, rows) for rows in (1, 2, 3)}
-    keys = {news(readings[now], readings[before] if before else None).key for before, now in steps}  # type: ignore[union-attr]
+    keys = {compare_watermarks(readings[now], readings[before] if before else None).key for before, now in steps}  # type: ignore[union-attr]
     assert len(keys) == len(steps)
 
 
 @pytest.mark.parametrize("cursor", [None, "", "{", "[]", "17", '{"rows": 1}', '{"rows": 1, "other": 2}'])
 def test_a_cursor_that_cannot_be_read_is_lost(cursor: str | None):
-    assert Reading.of_cursor(cursor) is None
+    assert Watermark.of_cursor(cursor) is None
 
 
-@pytest.mark.parametrize("kept", [SEVENTEEN, reading(0, 0, None), Reading(rows=1, settled=0, newest="ab")])
-def test_a_cursor_holds_what_was_acted_on(kept: Reading):
-    assert Reading.of_cursor(kept.cursor) == kept
+@pytest.mark.parametrize("kept", [SEVENTEEN, reading(0, 0, None), Watermark(rows=1, settled=0, newest="ab")])
+def test_a_cursor_holds_what_was_acted_on(kept: Watermark):
+    assert Watermark.of_cursor(kept.cursor) == kept
 
 
 @pytest.mark.parametrize(
@@ -88,8 +87,8 @@ def test_a_cursor_holds_what_was_acted_on(kept: Reading):
         ({"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9, "seconds": 1.5}, reading(3, 2, 9)),
     ],
 )
-def test_only_metadata_of_a_load_is_read(metadata: dict[str, Any], read: Reading | None):
-    assert Reading.of_metadata(metadata) == read
+def test_only_metadata_of_a_load_is_read(metadata: dict[str, Any], read: Watermark | None):
+    assert Watermark.of_metadata(metadata) == read
 
 
 # -- the sensor, on a real instance after real loads ---

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_dagster.catalog import RESOURCES, resource
-from analytics_dagster.ingest.arrow import REJECTED_COLUMNS, TypedRows, arrow_schema
+from analytics_dagster.catalog import RESOURCES, get_resource
+from analytics_dagster.ingest.arrow import TableBuilder
+from analytics_dagster.ingest.schema import REJECTED_COLUMNS, arrow_schema
 from analytics_dagster.ingest.windows import Window
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -26,7 +27,7 @@ ADDRESS = "person@example.invalid"
 
 
 @dataclass
-class RawPage:
+class Page:
     """A page as it is fetched."""
 
     rows: list[Any]
@@ -40,7 +41,7 @@ class Result:
 
     table: pa.Table
     rejected: list[dict[str, Any]]
-    typed: TypedRows
+    typed: TableBuilder
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -54,8 +55,8 @@ class Result:
         return str(row["reason"])
 
 
-def type_pages(name: str, pages: Sequence[RawPage], window: Window | None = None, **options: Any) -> Result:
-    typed = TypedRows(resource(name), window=window, now=NOW, **options)
+def type_pages(name: str, pages: Sequence[Page], window: Window | None = None, **options: Any) -> Result:
+    typed = TableBuilder(get_resource(name), window=window, now=NOW, **options)
     for page in pages:
         typed.add(page)
     table, rejected = typed.take()
@@ -63,7 +64,7 @@ def type_pages(name: str, pages: Sequence[RawPage], window: Window | None = None
 
 
 def type_rows(name: str, *rows: Any, envelope: Any = None, **options: Any) -> Result:
-    return type_pages(name, [RawPage(deepcopy(list(rows)), envelope)], **options)
+    return type_pages(name, [Page(deepcopy(list(rows)), envelope)], **options)
 
 
 def deploy(**fields: Any) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def test_a_page_without_rows_is_a_table_without_rows(name: str) -> None:
 
 
 def test_rows_are_numbered_in_the_order_of_reading_across_pages() -> None:
-    pages = [RawPage([deploy(id=number), "no row", deploy(id=None)]) for number in (1, 2, 3)]
+    pages = [Page([deploy(id=number), "no row", deploy(id=None)]) for number in (1, 2, 3)]
 
     numbers = [row["read_seq"] for row in type_pages("deploys", pages).rows]
 
@@ -178,7 +179,7 @@ def test_rows_are_numbered_in_the_order_of_reading_across_pages() -> None:
 
 def test_each_row_says_when_its_own_page_was_read() -> None:
     later = READ_AT + timedelta(seconds=9)
-    pages = [RawPage([deploy(id=1)]), RawPage([deploy(id=2)], read_at=later)]
+    pages = [Page([deploy(id=1)]), Page([deploy(id=2)], read_at=later)]
 
     assert [row["read_at"] for row in type_pages("deploys", pages).rows] == [READ_AT, later]
 
@@ -360,7 +361,7 @@ def test_a_payload_nested_deeply_holds_nothing_back(depth: int) -> None:
     for _ in range(depth):
         nested = [nested]
 
-    page = RawPage([occurrence({"value": nested}, id=1), occurrence(id=2)], None)
+    page = Page([occurrence({"value": nested}, id=1), occurrence(id=2)], None)
     result = type_pages("occurrences", [page])
 
     assert result.typed.counts.read == result.typed.counts.typed + result.typed.counts.rejected == 2
@@ -565,13 +566,13 @@ def test_a_misfit_is_rejected_wherever_its_cursor_lies() -> None:
 
 
 def test_taking_starts_anew_and_counts_go_on() -> None:
-    typed = TypedRows(resource("deploys"), window=None, now=NOW)
-    typed.add(RawPage([deploy(id=1, start_time=SECONDS + 5), "no row"]))
+    typed = TableBuilder(get_resource("deploys"), window=None, now=NOW)
+    typed.add(Page([deploy(id=1, start_time=SECONDS + 5), "no row"]))
     assert typed.pending == 2
 
     first, first_rejected = typed.take()
     assert typed.pending == 0
-    typed.add(RawPage([deploy(id=2)]))
+    typed.add(Page([deploy(id=2)]))
     second, second_rejected = typed.take()
 
     assert (first["id"].to_pylist(), second["id"].to_pylist()) == ([1], [2])
@@ -677,9 +678,9 @@ def test_misfits_are_found_wherever_they_stand_on_a_page(bad: Sequence[int]) -> 
 def test_a_rejected_row_has_the_same_hash_whenever_and_however_it_is_read() -> None:
     fields = deploy(id=None)
     turned = dict(reversed(fields.items()))
-    first = type_pages("deploys", [RawPage([fields])])
-    again = type_pages("deploys", [RawPage([deploy(), turned], read_at=READ_AT + timedelta(days=1))])
-    other = type_pages("deploys", [RawPage([fields | {"comment": "another"}])])
+    first = type_pages("deploys", [Page([fields])])
+    again = type_pages("deploys", [Page([deploy(), turned], read_at=READ_AT + timedelta(days=1))])
+    other = type_pages("deploys", [Page([fields | {"comment": "another"}])])
 
     (row,), (row_again,), (other_row,) = first.rejected, again.rejected, other.rejected
     assert row["row_hash"] == row_again["row_hash"] != other_row["row_hash"]
@@ -705,8 +706,8 @@ def test_a_rejected_row_keeps_the_moment_it_was_first_seen() -> None:
 
 
 def test_rejected_rows_have_the_declared_columns() -> None:
-    typed = TypedRows(resource("deploys"), window=None, now=NOW)
-    typed.add(RawPage(["no row"]))
+    typed = TableBuilder(get_resource("deploys"), window=None, now=NOW)
+    typed.add(Page(["no row"]))
     _, rejected = typed.take()
 
     assert rejected is not None
@@ -761,14 +762,14 @@ odd_values = st.recursive(
 
 
 @st.composite
-def pages_of(draw: st.DrawFn, good: dict[str, Any]) -> list[RawPage]:
+def pages_of(draw: st.DrawFn, good: dict[str, Any]) -> list[Page]:
     """Pages of good rows with ids of their own, rows with odd values in some of their fields, and no rows at all."""
     fields = st.dictionaries(st.sampled_from([*good, "surprise"]), odd_values, min_size=1, max_size=3)
     entry = st.just(good) | fields.map(lambda odd: {**good, "id": -1, **odd}) | odd_values
     pages = draw(st.lists(st.lists(entry, max_size=6), max_size=3))
     numbers = iter(range(1, 99))
     return [
-        RawPage([deepcopy(good) | {"id": next(numbers)} if entry is good else deepcopy(entry) for entry in page])
+        Page([deepcopy(good) | {"id": next(numbers)} if entry is good else deepcopy(entry) for entry in page])
         for page in pages
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_dagster.ingest.pagination import Bounds, ListReading, PageRequest
+from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest
 from analytics_dagster_tests.support.live_list import (
     NOW,
     READING,
@@ -276,7 +276,7 @@ def test_few_pages_tell_that_a_window_holds_little_or_nothing(bounds: Bounds, mo
 @pytest.mark.parametrize(
     "bounds", [Bounds(), Bounds(start=NOW), Bounds(end=NOW), Bounds(start=NOW - HOUR, end=NOW)], ids=repr
 )
-def test_an_empty_list_ends_at_once(bounds: Bounds, reading: ListReading) -> None:
+def test_an_empty_list_ends_at_once(bounds: Bounds, reading: ListOrder) -> None:
     trip = drive(LiveList([], page_size=20), bounds, reading=reading)
 
     assert trip.seen == []
@@ -319,7 +319,7 @@ class DeafList(LiveList):
     ids=["all", "newest", "oldest", "middle"],
 )
 def test_a_service_that_ignores_the_page_number_is_asked_a_few_times(
-    bounds: Bounds, read_ahead: int, reading: ListReading
+    bounds: Bounds, read_ahead: int, reading: ListOrder
 ) -> None:
     live = DeafList(newest_first(50), page_size=20)
 

@@ -1,4 +1,4 @@
-"""Walk, windows, coverage, merge and schedule through random histories, against a table in memory: nothing is lost.
+"""Pages, windows, coverage, merge and schedule through random histories, against a table in memory: nothing is lost.
 
 A history is events at the service, ticks of the schedule, nightly re-reads, backfills, faults, crashes and downtime, in
 any order; rows arrive, move and, in some histories, vanish or come late while pages are being read. What a tick or a
@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_dagster.catalog import Resource, resource
-from analytics_dagster.defs.due import Span, partitions_due, partitions_to_reread
-from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.catalog import Resource, get_resource
+from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
 from analytics_dagster.ingest.pagination import Bounds
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window, loaded_through
@@ -142,15 +141,15 @@ class History:
             assert self.missing(asked, there) == set()
         return True
 
-    def span(self, partitions: Span) -> Window:
+    def span(self, partitions: dg.PartitionKeyRange) -> Window:
         """The partitions' window."""
-        first, last = map(self.partitions.time_window_for_partition_key, (partitions.first, partitions.last))
+        first, last = map(self.partitions.time_window_for_partition_key, (partitions.start, partitions.end))
         return Window(start=first.start.astimezone(UTC), end=last.end.astimezone(UTC))
 
     def tick(self, *, crash: bool = False, told: bool = True) -> None:
         """Load what the schedule asks for; Dagster may not learn of it."""
         due = partitions_due(self.partitions, known=self.materialized, asked_at=[], now=self.moment, horizon=HORIZON)
-        assert isinstance(due, Span), due
+        assert isinstance(due, dg.PartitionKeyRange), due
         there = set(self.live.rows)
         loaded = self.load(self.span(due), resume=True, crash=crash)
         if loaded and told:
@@ -183,11 +182,11 @@ class History:
         if self.calm and partial in self.materialized:
             first = min(first, partial)
             last = max(first, last)
-        if self.load(self.span(Span(first=first, last=last))):
-            self._tell(Span(first=first, last=last))
+        if self.load(self.span(dg.PartitionKeyRange(start=first, end=last))):
+            self._tell(dg.PartitionKeyRange(start=first, end=last))
 
-    def _tell(self, span: Span) -> None:
-        keys = dg.PartitionKeyRange(span.first, span.last)
+    def _tell(self, span: dg.PartitionKeyRange) -> None:
+        keys = dg.PartitionKeyRange(span.start, span.end)
         self.materialized.update(self.partitions.get_partition_keys_in_range(keys))
 
     # -- a history ----------------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ class History:
     def within_horizon(self) -> Window:
         """What a tick has to have made good: the partitions that the horizon touches, to the open one."""
         keys = self.partitions.get_partition_keys(current_time=self.moment)
-        spans = [self.span(Span(first=key, last=key)) for key in keys]
+        spans = [self.span(dg.PartitionKeyRange(start=key, end=key)) for key in keys]
         return Window(start=min(span.start for span in spans if span.end > self.moment - HORIZON), end=spans[-1].end)
 
     def missing(self, window: Window, there: set[Row] | None = None) -> set[Row]:
@@ -248,7 +247,9 @@ class History:
 
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
-KINDS = pytest.mark.parametrize("loaded", [resource("occurrences"), resource("items")], ids=["rows stay", "rows move"])
+KINDS = pytest.mark.parametrize(
+    "loaded", [get_resource("occurrences"), get_resource("items")], ids=["rows stay", "rows move"]
+)
 
 
 @EXAMPLES

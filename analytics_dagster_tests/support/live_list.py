@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from analytics_dagster.ingest.pagination import Bounds, ListReading, PageRequest, walk
+from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest, paginate
 
 NOW = 1_760_000_000
 MOST_REQUESTS = 2_000
@@ -25,8 +25,8 @@ class ServedPage(NamedTuple):
     rows: Sequence[Row]
 
 
-READING = ListReading(key=attrgetter("id"), time=attrgetter("time"), ordered=True)
-UNORDERED = ListReading(key=attrgetter("id"), time=attrgetter("time"), ordered=False)
+READING = ListOrder(key=attrgetter("id"), time=attrgetter("time"), ordered=True)
+UNORDERED = ListOrder(key=attrgetter("id"), time=attrgetter("time"), ordered=False)
 
 
 def stay(_: "LiveList") -> None:
@@ -87,12 +87,12 @@ def drive(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
     *,
     read_ahead: int = 5,
-    reading: ListReading = READING,
+    reading: ListOrder = READING,
     shuffle: Callable[[list[int]], None] = list.sort,
 ) -> Trip:
     """Serve a walk until it ends; `shuffle` brings the pages of each request into the order of serving."""
     trip = Trip([], [])
-    steps = walk(reading, bounds, read_ahead=read_ahead, name="things")
+    steps = paginate(reading, bounds, read_ahead=read_ahead, name="things")
     try:
         request = next(steps)
         while True:

@@ -12,13 +12,12 @@ import duckdb
 import pytest
 from dlt.common.runtime.run_context import active, switch_context
 
-from analytics_dagster.catalog import resource
-from analytics_dagster.definitions import build_definitions
-from analytics_dagster.defs.configured import definition_settings
+from analytics_dagster.catalog import get_resource
+from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs.jobs import DATA_CHECKS
 from analytics_dagster.ingest.load import Loader, LoadReport
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.load_state import writing
+from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
@@ -99,8 +98,8 @@ def a_project(folder: Path) -> Iterator[Project]:
 def load(name: str, window: Window | None = None, *, resume: bool = False) -> LoadReport:
     """Load a resource as the assets do, without Dagster, with the settings of the working directory."""
     settings = load_settings()
-    with writing(settings), Loader(settings) as loader:
-        load = loader.begin(resource(name), window, resume=resume)
+    with write_lock(settings), Loader(settings) as loader:
+        load = loader.begin(get_resource(name), window, resume=resume)
         if load.source:
             load.pipeline.run(load.source)
         return load.finish()

@@ -15,13 +15,12 @@ import dagster as dg
 import time_machine
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from analytics_dagster.catalog import RESOURCES, resource
-from analytics_dagster.defs.due import Span, partitions_due, partitions_to_reread
-from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.catalog import RESOURCES, get_resource
+from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
 from analytics_dagster.ingest.errors import AnalyticsApiError, known_cause
 from analytics_dagster.ingest.load import Loader
 from analytics_dagster.ingest.settings import Settings, load_settings
-from analytics_dagster.ingest.warehouse.load_state import writing
+from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project
@@ -89,7 +88,7 @@ class Simulation:
             now=self._ticked,
             horizon=HORIZON,
         )
-        assert isinstance(due, Span)
+        assert isinstance(due, dg.PartitionKeyRange)
         with self._alive():
             for name in INCREMENTAL:
                 self._load(name, due, resume=True)
@@ -100,7 +99,7 @@ class Simulation:
         """Read again what the nightly schedule reads again."""
         span = partitions_to_reread(self._partitions, now=datetime.now(UTC))
         for name in INCREMENTAL:
-            self._load(name, None if resource(name).changes_silently else span, resume=False)
+            self._load(name, None if get_resource(name).changes_silently else span, resume=False)
 
     def settle(self) -> None:
         """A last tick, at midnight, and a night on which nothing goes wrong: what is still missing then is lost."""
@@ -123,7 +122,7 @@ class Simulation:
         until = self._ticked.timestamp()
         missing = {}
         for name, columns in compared.items():
-            ordered_by = resource(name).ordered_by
+            ordered_by = get_resource(name).ordered_by
             rows = [row for row in self._service.rows(name) if since.timestamp() <= row[ordered_by] < until]
             found = project.rows(name, *columns)
             assert len(found) == len({row[0] for row in found}), f"{name} has doubles"
@@ -162,19 +161,19 @@ class Simulation:
         yield
         self._service.before_reply = None
 
-    def _load(self, name: str, span: Span | None, *, resume: bool) -> None:
+    def _load(self, name: str, span: dg.PartitionKeyRange | None, *, resume: bool) -> None:
         """Load a resource; it may meet a fault, or crash between its rows and their record."""
         window = None
         if span is not None:
-            first, last = (self._partitions.time_window_for_partition_key(key) for key in (span.first, span.last))
+            first, last = (self._partitions.time_window_for_partition_key(key) for key in (span.start, span.end))
             window = Window(start=first.start.astimezone(UTC), end=last.end.astimezone(UTC))
         if self._chance.random() < self.faults:
             kind, options = self._chance.choice(FAULTS)
             self._service.fail_next(kind, times=self._chance.randrange(1, 7), **options)
             self.happened["faults"] += 1
         try:
-            with writing(self._settings), Loader(self._settings) as loader:
-                load = loader.begin(resource(name), window, resume=resume)
+            with write_lock(self._settings), Loader(self._settings) as loader:
+                load = loader.begin(get_resource(name), window, resume=resume)
                 if load.source:
                     load.pipeline.run(load.source)
                 if self._chance.random() < self.faults / 2:
@@ -189,7 +188,7 @@ class Simulation:
         finally:
             self._service.clear_faults()
         if span is not None:
-            keys = dg.PartitionKeyRange(span.first, span.last)
+            keys = dg.PartitionKeyRange(span.start, span.end)
             self._materialized[name].update(self._partitions.get_partition_keys_in_range(keys))
 
 

@@ -9,23 +9,22 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from analytics_dagster.catalog import GROUPS
 from analytics_dagster.defs.asset_checks.evaluations import Level, Verdict
 from analytics_dagster.defs.asset_checks.specs import CHECKS, Subject
 from analytics_dagster.defs.assets import POOL
-from analytics_dagster.defs.configured import enabled
 from analytics_dagster.defs.resources import DUCKDB, build_resources
 from analytics_dagster.ingest.errors import AnalyticsError
 from analytics_dagster.ingest.settings import Settings, load_settings
-from analytics_dagster.ingest.warehouse.load_state import Warehouse
-from analytics_dagster.ingest.warehouse.table_stats import Tables, readable
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation
+from analytics_dagster.ingest.warehouse.lock import read_lock
+from analytics_dagster.ingest.warehouse.table_stats import TableStats
 
 
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """Define the checks of every resource that is not disabled, in one op; none if all are disabled."""
     checks = {
         row: {check.key(row): check for check in CHECKS if check.applies(row, settings)}
-        for row in enabled(settings, *GROUPS)
+        for row in settings.enabled_resources()
     }
     if not checks:
         return []
@@ -44,7 +43,7 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def check_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         try:
             settings = load_settings()
-            with readable(settings) as place, _opened(context, settings, place) as tables:
+            with read_lock(settings) as place, _opened(context, settings, place) as tables:
                 now = datetime.now(UTC)
                 for row, of_row in checks.items():
                     selected = {key: of_row[key] for key in of_row if key in context.selected_asset_check_keys}
@@ -73,20 +72,20 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 
 @contextmanager
 def _opened(
-    context: dg.AssetCheckExecutionContext, settings: Settings, place: Warehouse | None
-) -> Iterator[Tables | None]:
+    context: dg.AssetCheckExecutionContext, settings: Settings, place: WarehouseLocation | None
+) -> Iterator[TableStats | None]:
     """Open the tables to read them; None where there is no file yet."""
     if place is None:
         yield None
     elif place.file is None:
-        with Tables.open(settings) as tables:
+        with TableStats.open(settings) as tables:
             yield tables
     else:
         # The resource itself leaves its connection open when what is done with it fails.
         with (
             context.resources.duckdb.get_connection() as connection,
             closing(connection),
-            Tables.open(settings, connection) as tables,
+            TableStats.open(settings, connection) as tables,
         ):
             yield tables
 

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import Freshness, Reference, Resource
-from analytics_dagster.ingest.warehouse.table_stats import Found, Profile, UnknownFields
+from analytics_dagster.ingest.warehouse.table_stats import KeySample, Profile, UnknownFields
 from analytics_dagster.ingest.windows import Window, gaps, loaded_through
 
 RECENT = timedelta(days=1)
@@ -193,7 +193,7 @@ def _backfill(partitions: dg.TimeWindowPartitionsDefinition, asset: dg.AssetKey,
 # -- rows -----------------------------------------------------------------------------------------------------
 
 
-def primary_key(resource: Resource, profile: Profile, repeated: Found) -> Verdict:
+def primary_key(resource: Resource, profile: Profile, repeated: KeySample) -> Verdict:
     """Say whether the primary key is unique and never null."""
     name = ", ".join(resource.primary_key)
     nulls = sum(profile.nulls.get(column, 0) for column in resource.primary_key)
@@ -283,7 +283,7 @@ def row_count(resource: Resource, rows: int, before: int | None) -> Verdict:
     )
 
 
-def references(reference: Reference, profile: Profile, unmatched: Found | None, *, before: datetime) -> Verdict:
+def references(reference: Reference, profile: Profile, unmatched: KeySample | None, *, before: datetime) -> Verdict:
     """Say whether what rows refer to is there; `unmatched` is None where none of it is loaded yet."""
     if unmatched is None:
         sentence = f"{reference.resource} is not loaded yet: there is nothing to compare with."
@@ -327,6 +327,6 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(islice(names, _SHOWN)) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _examples(found: Found) -> str:
+def _examples(found: KeySample) -> str:
     more = ", …" if found.count > len(found.examples) else ""
     return ", ".join(found.examples) + more

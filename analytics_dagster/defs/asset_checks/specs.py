@@ -17,8 +17,8 @@ from analytics_dagster.defs.asset_checks.evaluations import NOT_LOADED_YET, Fres
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.load_state import Warehouse
-from analytics_dagster.ingest.warehouse.table_stats import Profile, Tables
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation
+from analytics_dagster.ingest.warehouse.table_stats import Profile, TableStats
 
 _EVALUATIONS_LOOKED_AT = 25
 """Runs of a check among which the last one that ended is looked for."""
@@ -40,8 +40,8 @@ class Subject:
 
     resource: Resource
     profile: Profile
-    tables: Tables
-    place: Warehouse
+    tables: TableStats
+    place: WarehouseLocation
     settings: Settings
     instance: dg.DagsterInstance
     now: datetime

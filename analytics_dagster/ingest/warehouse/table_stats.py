@@ -1,47 +1,34 @@
 """Reading the warehouse: what its tables hold, as figures. Nothing here writes, or says whether a figure is good.
 
-    with readable(settings) as place, Tables.open(settings) as tables:
+    with read_lock(settings) as place, TableStats.open(settings) as tables:
         profile = tables.profile(resource)
 
 Statements are plain SQL that every destination of dlt takes; the names in them are the catalog's.
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from dlt.common.destination.dataset import DBApiCursor
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.catalog import Resource, table_columns
-from analytics_dagster.catalog import resource as resource_named
-from analytics_dagster.ingest.errors import WarehouseError
+from analytics_dagster.catalog import Resource, get_resource, table_columns
+from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.source import REJECTED_ROWS
-from analytics_dagster.ingest.warehouse.load_state import (
-    Ledger,
-    SqlClient,
-    Warehouse,
-    build_pipeline,
-    turn_at,
-    utc,
-    warehouse,
-    with_table_names,
-)
+from analytics_dagster.ingest.warehouse.load_state import LoadState
+from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
 from analytics_dagster.ingest.windows import Window
 
 ROWS_LOOKED_AT = 10_000
 """Rows whose unknown fields are looked at: a field that the service began to send is in most of them."""
 
 _EXAMPLES = 5
-_RETRY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +51,7 @@ class Profile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class KeySample:
     """How often something was found, and a few examples of it."""
 
     count: int
@@ -79,45 +66,7 @@ class UnknownFields:
     fields: Mapping[str, int]
 
 
-@contextmanager
-def readable(settings: Settings) -> Iterator[Warehouse | None]:
-    """Have a turn at the warehouse to read it; wait for whoever writes it. None if there is no file yet.
-
-    Raises:
-        WarehouseError: Someone held the file longer than `lock_timeout`, or it cannot be read.
-    """
-    place = warehouse(settings)
-    if place.file is None:
-        yield place
-    elif not place.file.exists():
-        yield None
-    else:
-        with turn_at(place.file, place.name, settings.lock_timeout):
-            _wait_until_readable(place.file, settings.lock_timeout)
-            yield place
-
-
-def _wait_until_readable(file: Path, timeout: float) -> None:
-    """Wait for a session that is not ours, such as a notebook's, to let go of the DuckDB file."""
-    import duckdb  # noqa: PLC0415 - only where DuckDB is the destination
-
-    give_up_at = time.monotonic() + timeout
-    while True:
-        try:
-            duckdb.connect(str(file), read_only=True).close()
-        except duckdb.Error as error:
-            held = isinstance(error, duckdb.IOException) and "lock" in str(error)
-            if not held or time.monotonic() > give_up_at:
-                raise WarehouseError(
-                    f"The warehouse {file} cannot be opened for reading: {str(error).splitlines()[0]} Close the "
-                    "session that holds it, or open it read-only there."
-                ) from None
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
-
-
-class Tables:
+class TableStats:
     """The tables of the warehouse, open for reading.
 
     Args:
@@ -127,11 +76,11 @@ class Tables:
 
     def __init__(self, client: SqlClient, source: str) -> None:
         self._client = client
-        self._ledger = Ledger(client, source)
+        self._load_state = LoadState(client, source)
 
     @classmethod
     @contextmanager
-    def open(cls, settings: Settings, connection: Any = None) -> Iterator["Tables"]:
+    def open(cls, settings: Settings, connection: Any = None) -> Iterator["TableStats"]:
         """Open the warehouse: through a connection to the DuckDB file, or else through one of dlt's own."""
         with TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files:
             pipeline = build_pipeline(None, settings, pipelines_dir=working_files, connection=connection)
@@ -162,13 +111,13 @@ class Tables:
             newest_row=utc(newest[1]) if resource.cursor and newest[1] else None,
         )
 
-    def repeated_keys(self, resource: Resource) -> Found:
+    def repeated_keys(self, resource: Resource) -> KeySample:
         """Return the primary keys that more than one row has."""
         names = ", ".join(self._name(name) for name in resource.primary_key)
         repeated = f"SELECT {names} FROM {_table(resource.name)} GROUP BY {names} HAVING count(*) > 1"
         return self._found(repeated)
 
-    def unmatched(self, resource: Resource, *, before: datetime) -> Found | None:
+    def unmatched(self, resource: Resource, *, before: datetime) -> KeySample | None:
         """Return the keys that rows name, and that the resource they refer to lacks; None before that is loaded.
 
         Args:
@@ -181,7 +130,7 @@ class Tables:
         if self._columns(reference.resource) is None:
             return None
         column, cursor = self._name(reference.column), self._name(resource.cursor)
-        (key,) = resource_named(reference.resource).primary_key
+        (key,) = get_resource(reference.resource).primary_key
         return self._found(
             f"SELECT DISTINCT named.{column} FROM {_table(resource.name)} AS named "
             f"WHERE named.{column} IS NOT NULL AND named.{cursor} < %s AND NOT EXISTS ("
@@ -212,7 +161,7 @@ class Tables:
 
     def windows(self, resource: Resource) -> list[Window]:
         """Return the windows of a resource that were loaded from the configured service."""
-        return self._ledger.windows(resource)
+        return self._load_state.windows(resource)
 
     def _columns(self, table: str) -> set[str] | None:
         """Names of a table's columns; None before it exists."""
@@ -222,11 +171,11 @@ class Tables:
         except DatabaseUndefinedRelation:
             return None
 
-    def _found(self, keys: str, *parameters: Any) -> Found:
+    def _found(self, keys: str, *parameters: Any) -> KeySample:
         """Count the rows of a statement that selects keys, with the first few of them."""
         count = int(self._run(f"SELECT count(*) FROM ({keys}) AS found", *parameters)[0][0])
         examples = self._first(keys, *parameters, count=_EXAMPLES) if count else ()
-        return Found(count=count, examples=tuple(str(key[0] if len(key) == 1 else tuple(key)) for key in examples))
+        return KeySample(count=count, examples=tuple(str(key[0] if len(key) == 1 else tuple(key)) for key in examples))
 
     def _name(self, column: str) -> str:
         return self._client.escape_column_name(column)

@@ -1,0 +1,72 @@
+"""Schemas: the catalog's columns as dlt hints and as an Arrow schema, and the columns of the loader's own tables."""
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from dlt.common.schema.typing import TColumnSchema
+
+from analytics_dagster.catalog import Column, ColumnType
+
+ARROW_TYPES = {
+    ColumnType.BIGINT: pa.int64(),
+    ColumnType.TEXT: pa.string(),
+    ColumnType.BOOL: pa.bool_(),
+    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    ColumnType.JSON: pa.string(),
+}
+
+
+REJECTED_ROWS = "rejected_rows"
+"""Table of the rows that do not fit their columns."""
+
+
+REJECTED_COLUMNS = (
+    Column(name="row_hash", type=ColumnType.TEXT, description="SHA-256 of the resource's name and the raw row."),
+    Column(name="resource", type=ColumnType.TEXT, description="Resource the row belongs to."),
+    Column(name="reason", type=ColumnType.TEXT, description="Which field does not fit, and why."),
+    Column(name="first_seen", type=ColumnType.TIMESTAMP, description="When it was first read."),
+    Column(name="last_seen", type=ColumnType.TIMESTAMP, description="When it was last read."),
+    Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
+)
+
+
+LOAD_WINDOWS = "load_windows"
+"""Table of what was loaded: one row a load and resource."""
+
+
+LOAD_WINDOWS_COLUMNS = (
+    Column(name="resource", type=ColumnType.TEXT, description="Resource that was loaded."),
+    Column(name="source", type=ColumnType.TEXT, description="base_url it was loaded from."),
+    Column(
+        name="window_start",
+        type=ColumnType.TIMESTAMP,
+        nullable=True,
+        description="Start of the window, without lookback; null for the beginning of the list.",
+    ),
+    Column(name="window_end", type=ColumnType.TIMESTAMP, description="End of the window, never in the future."),
+    Column(name="rows_loaded", type=ColumnType.BIGINT, description="Rows that the load read in the window."),
+    Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="When the rows were in the table."),
+)
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of columns, nullability included."""
+    return pa.schema(
+        [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
+    )
+
+
+def column_hints(columns: Sequence[Column]) -> dict[str, TColumnSchema]:
+    """Return dlt's hints for columns, in order."""
+    hints: dict[str, TColumnSchema] = {
+        column.name: {
+            "name": column.name,
+            "data_type": column.type.value,
+            "nullable": column.stored_nullable,
+            "description": column.description,
+        }
+        for column in columns
+    }
+    if "read_seq" in hints:
+        hints["read_seq"]["dedup_sort"] = "desc"
+    return hints
