@@ -7,15 +7,15 @@ from typing import Any
 import dagster as dg
 import dlt
 from dagster_dlt import DagsterDltResource, dlt_assets
-from dlt.extract.source import DltSource
+from dlt.sources.rest_api import rest_api_source
 from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
 from analytics_dagster.defs.execution import load_selected
 from analytics_dagster.defs.partitions import build_partitions, window_of
 from analytics_dagster.defs.translator import CatalogTranslator
+from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.location import DATASET, destination_kind
 
 POOL = "warehouse"
@@ -69,7 +69,7 @@ def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.Ass
 
 def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
     return {
-        "dlt_source": _source_of_specs(rows),
+        "dlt_source": rest_api_source(rest_api_config(settings, rows), name=f"analytics_{group}"),
         "dlt_pipeline": _pipeline_of_specs(),
         "dagster_dlt_translator": CatalogTranslator(destination_kind(settings)),
         "name": group,
@@ -81,11 +81,3 @@ def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict
 def _pipeline_of_specs() -> dlt.Pipeline:
     """A dlt pipeline that is never run; the loads have their own."""
     return dlt.pipeline(f"{DATASET}_specs", destination=dlt.destinations.duckdb(), dataset_name=DATASET)
-
-
-def _source_of_specs(rows: Sequence[Resource]) -> DltSource:
-    """A dlt source of several resources; asset specs are made from it, and it is never run."""
-    first, *others = (build_source(row) for row in rows)
-    for other in others:
-        first.resources.update(other.resources)
-    return first

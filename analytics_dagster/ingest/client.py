@@ -1,75 +1,42 @@
-"""HTTP requests to the analytics API: keys, retries, the rate limit, error bodies. Knows no paging and no dlt.
+"""HTTP requests to one endpoint of the analytics API: connections, retries, the rate limit. Knows no paging.
 
-One client serves one load, and one thread. Several requests can be on their way at a time: they are sent together and
-their replies are taken in order; what failed and may pass is sent again, together, after a wait.
+One client serves one load and one thread. Several requests are under way at a time: they are sent together and their
+replies are received in order; those that failed and may succeed are sent again, together, after a wait.
+
+    with build_client(rest_api_config(settings), resource, settings, Traffic()) as client:
+        (reply,) = client.receive(client.send([Request(query={"page": 1})]))
 """
 
-import json
 import logging
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
 
 import orjson
+import requests
+from dlt.sources.helpers.rest_client.utils import join_url
+from dlt.sources.rest_api.typing import RESTAPIConfig
 from urllib3 import BaseHTTPResponse
 
+from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest import rest_config
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, Sent
+from analytics_dagster.ingest.replies import Endpoint, RetryableError, announced_wait, read_body
+from analytics_dagster.ingest.rest_config import RETRIED_STATUSES, RETRIES, ApiKeyHeader, endpoint_of
+from analytics_dagster.ingest.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
-RETRIES = 3
-"""Specified, like the statuses."""
-
-UNANNOUNCED_RATE_WAIT = 20.0
-"""Seconds before each retry of a 429 that names no time: three of them outlast a window of a minute."""
-
-_DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_ZEROS = b"0" * 19
-_LONG_INTEGER = re.compile(rb"[:\[,]\s*-?\d{19}")
-_MESSAGE_LENGTH = 300
-
-WHAT_TO_CHECK = {
-    401: "Check {key}: the service did not accept it.",
-    403: "Check {key}: {resource} needs {a_kind}, of an account whose plan includes it.",
-    404: "Check base_url and paths.{resource}.",
-    422: "Check {key} and the settings paths.{resource} and page_size.{resource}.",
-    429: "Try again later, or lower read_ahead.",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where and how a resource is asked for.
-
-    Attributes:
-        resource: Name for messages.
-        url: Absolute URL without a query.
-        key_name: The setting that holds the key, for messages.
-        key: The key, sent in the header `key_header`.
-        key_header: Name of that header.
-        kind_of_key: What kind of key the service wants here, for messages.
-        other_keys: Keys that go elsewhere, to be kept out of messages as well.
-    """
-
-    resource: str
-    url: str
-    key_name: str
-    key: str = field(repr=False)
-    key_header: str
-    kind_of_key: str
-    other_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to ask the endpoint: the query, and a body that is sent as JSON."""
+    """A request to the endpoint: its method, its query, and a body that is sent as JSON."""
 
     method: str = "GET"
     query: Mapping[str, object] = field(default_factory=dict)
@@ -78,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A successful reply: its parsed body, and a moment as of which it may be old: when it was asked for."""
+    """A successful reply: its parsed body, and when its request was sent, UTC."""
 
     body: dict[str, Any]
     read_at: datetime
@@ -86,34 +53,25 @@ class Reply:
 
 @dataclass
 class Traffic:
-    """What a client did: requests sent, retries included, and seconds spent waiting between them."""
+    """Totals of a client: requests sent, retries included, and seconds spent waiting between them."""
 
     requests: int = 0
     retries: int = 0
     seconds_waited: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name."""
+        """Return the totals by name."""
         return asdict(self)
-
-
-class _RetryableError(Exception):
-    """An attempt failed in a way that another may not."""
-
-    def __init__(self, what: str, *, status: int | None = None, wait: float | None = None) -> None:
-        super().__init__(what)
-        self.status = status
-        self.wait = wait
 
 
 @dataclass
 class Pending:
-    """A request and what has become of it so far."""
+    """A request and the state of its latest attempt."""
 
     request: Request
     sent: Sent | None = None
     sent_at: datetime | None = None
-    failure: _RetryableError | None = None
+    failure: RetryableError | None = None
     reply: Reply | None = None
 
 
@@ -121,11 +79,11 @@ class ApiClient:
     """Sends requests to one endpoint, several at a time.
 
     Args:
-        endpoint: Where to send them.
+        endpoint: Where to send them, and with which headers.
         timeout: Seconds to wait for a connection, and for each part of a reply.
-        max_rate_wait: Seconds to wait at most for the rate limit's window to end.
+        max_rate_wait: Longest wait for the rate limit's window to end, in seconds.
         backoff_factor: Seconds before the first retry; doubled for each further one.
-        on_close: Called when the client is closed.
+        traffic: Totals to add to; new ones by default.
     """
 
     def __init__(
@@ -135,59 +93,38 @@ class ApiClient:
         timeout: float,
         max_rate_wait: float,
         backoff_factor: float,
-        on_close: Callable[[], None] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        self.traffic = Traffic()
-        self._endpoint = endpoint
-        if not (endpoint.key.isascii() and endpoint.key.isprintable()):
-            raise self._error("{key} holds characters that no HTTP header takes. Check how it was pasted.", None)
-        headers = {
-            endpoint.key_header: endpoint.key,
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": "analytics-dagster",
-        }
+        self.traffic = traffic or Traffic()
+        self.endpoint = endpoint
+        headers = {**endpoint.headers, "Accept-Encoding": "gzip, deflate"}
         self._connections = Connections(endpoint.url, headers, timeout=timeout)
         self._max_rate_wait = max_rate_wait
         self._backoff_factor = backoff_factor
-        self._on_close = on_close
         self._not_before = 0.0
 
-    def send(
-        self,
-        method: str,
-        *,
-        query: Mapping[str, object] | None = None,
-        body: Mapping[str, object] | None = None,
-    ) -> Reply:
-        """Send one request and return the reply once it succeeds.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            AnalyticsApiError: It was refused, or failed once more than it is retried.
-        """
-        (reply,) = self.replies(self.ask([Request(method=method, query=query or {}, body=body)]))
-        return reply
-
-    def close(self) -> None:
-        """Close the connections."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._connections.close()
-        if self._on_close:
-            self._on_close()
 
-    def ask(self, requests: Sequence[Request]) -> list[Pending]:
-        """Send requests together and return without waiting for replies; while the rate limit is used up, send none."""
+    def send(self, requests: Sequence[Request]) -> list[Pending]:
+        """Send requests together, without waiting for replies. While the rate limit is used up, none is sent."""
         pending = [Pending(request) for request in requests]
         if time.monotonic() >= self._not_before:
             self._send(pending)
         return pending
 
-    def replies(self, asked: Sequence[Pending]) -> list[Reply]:
-        """Wait for the replies, retrying what may pass, and return them in the order of the requests.
+    def receive(self, requests: Sequence[Pending]) -> list[Reply]:
+        """Wait for the replies, retry failures that may pass, and return the replies in the order of the requests.
 
         Raises:
-            AnalyticsApiError: One was refused, or failed once more than it is retried: the first of them.
+            AnalyticsApiError: A request was refused, or failed once more than it is retried.
         """
-        due = list(asked)
+        due = list(requests)
         for retries in range(RETRIES + 1):
             self._send([pending for pending in due if pending.sent is None])
             for pending in due:
@@ -196,7 +133,7 @@ class ApiClient:
             if not due:
                 break
             self._wait_to_retry(due, retries)
-        return [pending.reply for pending in asked if pending.reply]
+        return [pending.reply for pending in requests if pending.reply]
 
     # -- one round of requests ----------------------------------------------------------------------------
 
@@ -211,53 +148,29 @@ class ApiClient:
             self.traffic.requests += 1
 
     def _receive(self, pending: Pending) -> None:
-        """Take the reply to a request, or the failure that the next one may not have."""
+        """Receive the reply to a request, or its failure."""
         assert pending.sent
         assert pending.sent_at
         sent, pending.sent = pending.sent, None
         try:
-            pending.reply = Reply(body=self._body(self._connections.receive(sent)), read_at=pending.sent_at)
+            body = self._read(self._connections.receive(sent))
         except NoReplyError as error:
-            pending.failure = _RetryableError(f"no reply ({error})")
-        except _RetryableError as failure:
+            pending.failure = RetryableError(f"no reply ({error})")
+        except RetryableError as failure:
             pending.failure = failure
+        else:
+            pending.reply = Reply(body=body, read_at=pending.sent_at)
 
-    def _body(self, response: BaseHTTPResponse) -> dict[str, Any]:
-        status, headers, data = response.status, response.headers, response.data
-        if status in RETRIED_STATUSES:
-            wait = _rate_wait(headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
-            raise _RetryableError(f"HTTP {status}{_request_id(headers)}{self._said(data)}", status=status, wait=wait)
-        if headers.get("X-Rate-Limit-Remaining") == "0":
-            self._hold_requests(_rate_wait(headers))
-        if 300 <= status < 400:  # noqa: PLR2004 - redirections
-            raise self._refused(status, f" (redirect to {headers.get('Location')})", headers)
-        if status != HTTPStatus.OK:
-            raise self._refused(status, self._said(data), headers)
-        try:
-            body = _parse(data)
-        except ValueError:
-            text = f"a reply that is no JSON, with HTTP 200{_request_id(headers)}"
-            raise _RetryableError(text, status=status) from None
-        if not isinstance(body, dict) or body.get("err") or body.get("result") is None:
-            raise self._refused(status, self._said(data) or " (no result)", headers)
-        return body
-
-    def _said(self, data: bytes) -> str:
-        """What an error body says, in brackets; nothing if it is no JSON (the service sends HTML with 5xx)."""
-        try:
-            body = _parse(data)
-        except ValueError:
-            return ""
-        message = body.get("message") if isinstance(body, dict) else None
-        if not message:
-            return ""
-        text = self._redact(str(message))
-        return f" ({text if len(text) <= _MESSAGE_LENGTH else text[:_MESSAGE_LENGTH] + '…'})"
+    def _read(self, response: BaseHTTPResponse) -> dict[str, Any]:
+        headers = response.headers
+        if headers.get("X-Rate-Limit-Remaining") == "0" and response.status not in RETRIED_STATUSES:
+            self._not_before = max(self._not_before, time.monotonic() + announced_wait(headers))
+        return read_body(self.endpoint, response.status, headers, response.data)
 
     # -- waiting ------------------------------------------------------------------------------------------
 
     def _wait_to_retry(self, failed: Sequence[Pending], retries: int) -> None:
-        """Wait as long as each of the failures wants; give up where one was the last or wants too much."""
+        """Wait as long as the slowest of the failures needs; give up on a last attempt or too long a wait."""
         longest = 0.0
         for failure in (pending.failure for pending in failed):
             assert failure
@@ -268,92 +181,71 @@ class ApiClient:
                 raise self._given_up(failure, attempts=retries + 1, wait=wait)
             logger.warning(
                 "%s: %s; retry %d of %d in %.1f s",
-                self._endpoint.resource, self._redact(str(failure)), retries + 1, RETRIES, wait,
+                self.endpoint.resource, self.endpoint.redact(str(failure)), retries + 1, RETRIES, wait,
             )  # fmt: skip
             self.traffic.retries += 1
             longest = max(longest, wait)
         self._sleep(longest)
 
-    def _hold_requests(self, seconds: float) -> None:
-        """Send no request for so long."""
-        self._not_before = max(self._not_before, time.monotonic() + seconds)
-
     def _wait_for_rate_limit(self) -> None:
         while (wait := self._not_before - time.monotonic()) > 0:
             if wait > self._max_rate_wait:
-                raise self._given_up(_RetryableError("the rate limit is used up", status=429), attempts=0, wait=wait)
-            logger.info("%s: the rate limit is used up; waiting %.0f s", self._endpoint.resource, wait)
+                raise self._given_up(RetryableError("the rate limit is used up", status=429), attempts=0, wait=wait)
+            logger.info("%s: the rate limit is used up; waiting %.0f s", self.endpoint.resource, wait)
             self._sleep(wait)
 
     def _sleep(self, seconds: float) -> None:
         self.traffic.seconds_waited += seconds
         time.sleep(seconds)
 
-    # -- errors -------------------------------------------------------------------------------------------
-
-    def _given_up(self, failure: _RetryableError, *, attempts: int, wait: float) -> AnalyticsApiError:
+    def _given_up(self, failure: RetryableError, *, attempts: int, wait: float) -> AnalyticsApiError:
+        advice = give_up_advice(failure)
         if failure.status == HTTPStatus.TOO_MANY_REQUESTS and wait > self._max_rate_wait:
             advice = f"Try again in {wait:.0f} s, or raise max_rate_wait ({self._max_rate_wait:.0f} s)."
-        elif failure.status == HTTPStatus.OK:
-            advice = "Check base_url: what answers there is not the API."
-        else:
-            advice = WHAT_TO_CHECK.get(failure.status or 0, "Check base_url, and whether the service is up.")
-        what = f"{failure} after {attempts} attempts" if attempts else str(failure)
-        return self._error(f"{what}. {advice}", failure.status)
-
-    def _refused(self, status: int, said: str, headers: Mapping[str, str]) -> AnalyticsApiError:
-        advice = WHAT_TO_CHECK.get(status, "Check base_url and paths.{resource}.")
-        return self._error(f"HTTP {status}{_request_id(headers)}{said}. {advice}", status)
-
-    def _error(self, text: str, status: int | None) -> AnalyticsApiError:
-        endpoint = self._endpoint
-        text = text.replace("{resource}", endpoint.resource).replace("{key}", endpoint.key_name)
-        text = text.replace("{a_kind}", endpoint.kind_of_key)
-        return AnalyticsApiError(
-            f"{endpoint.resource}: {self._redact(text)}", resource=endpoint.resource, status=status
-        )
-
-    def _redact(self, text: str) -> str:
-        for key in filter(None, (self._endpoint.key, *self._endpoint.other_keys)):
-            for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)}:
-                text = text.replace(secret, "[redacted]")
-        return text
+        text = f"{failure} after {attempts} attempts" if attempts else str(failure)
+        return self.endpoint.error(text, failure.status, advice)
 
 
-def _request_id(headers: Mapping[str, str]) -> str:
-    """What the service calls the request, for its support, to append to a status; nothing if it does not say."""
-    request_id = headers.get("X-Request-Id")
-    return f", request {request_id}" if request_id else ""
+def give_up_advice(failure: RetryableError) -> str | None:
+    """Return the next step after the last retry; None for the advice that goes with the status."""
+    match failure.status:
+        case 429:
+            return None
+        case HTTPStatus.OK:
+            return "Check base_url: the server at this address is not the API."
+        case _:
+            return "Check base_url, and whether the service is up."
 
 
-def _rate_wait(headers: Mapping[str, str]) -> float:
-    """Seconds until the service takes requests again, by its headers."""
-    for name in ("X-Rate-Limit-Remaining-Seconds", "Retry-After"):
-        value = headers.get(name, "")
-        if value.isdigit():
-            return float(value)
-    return UNANNOUNCED_RATE_WAIT
-
-
-def _has_long_integer(data: bytes) -> bool:
-    """Whether JSON holds an integer of more digits than fit into 64 bits, as far as that can be told quickly."""
-    return _ZEROS in data.translate(_DIGITS_TO_ZEROS) and _LONG_INTEGER.search(data) is not None
-
-
-def _parse(data: bytes) -> Any:
-    """Parse JSON; with the slower parser where the faster one refuses or rounds a value.
-
-    orjson takes neither NaN nor half of a surrogate pair, and makes floats of integers above 64 bits.
+def build_endpoint(config: RESTAPIConfig, resource: Resource, settings: Settings) -> Endpoint:
+    """Return the endpoint of a resource as its configuration says, with the key in its headers.
 
     Raises:
-        ValueError: It is no JSON.
+        SettingsError: The key is missing, or cannot stand in an HTTP header.
     """
-    if not _has_long_integer(data):
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError:
-            pass
-    try:
-        return json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    configured: Any = endpoint_of(config, resource)
+    url = join_url(config["client"]["base_url"], configured["path"])
+    request = requests.Request("GET", url, headers=configured["headers"]).prepare()
+    public = dict(request.headers)
+    auth = configured["auth"]
+    auth(request)
+    secrets = {value for name, value in request.headers.items() if name not in public}
+    return Endpoint(
+        resource=resource.name,
+        url=url,
+        headers={name: str(value) for name, value in request.headers.items()},
+        key_name=auth.setting if isinstance(auth, ApiKeyHeader) else "the key",
+        kind_of_key="an account's key" if resource.account_key else "a project's key",
+        secrets=(*secrets, *settings.secrets),
+    )
+
+
+def build_client(config: RESTAPIConfig, resource: Resource, settings: Settings, traffic: Traffic) -> ApiClient:
+    """Return a client for the endpoint of a resource that adds to the totals of a load."""
+    return ApiClient(
+        build_endpoint(config, resource, settings),
+        timeout=settings.request_timeout,
+        max_rate_wait=settings.max_rate_wait,
+        backoff_factor=rest_config.BACKOFF_FACTOR,
+        traffic=traffic,
+    )

@@ -30,6 +30,10 @@ class WarehouseError(AnalyticsError):
     """The warehouse cannot be opened or must not be written. The message names it."""
 
 
+class InvalidValueError(ValueError):
+    """A value does not fit its column. The message names the column and the problem; the row is rejected."""
+
+
 def known_cause(error: BaseException | None) -> AnalyticsError | None:
     """Return the error of ours that dlt or Dagster wrapped in another; None if there is none."""
     while error is not None and not isinstance(error, AnalyticsError):

@@ -1,9 +1,6 @@
 """One load of one resource, from what is known before it to what is recorded after it.
 
-    with write_lock(settings), Loader(settings) as loader:
-        load = loader.begin(resource, window)
-        load.pipeline.run(load.source)  # or DagsterDltResource.run(…)
-        report = load.finish()
+    report = load_resource(get_resource("deploys"), load_settings(), window)
 
 Rows first, then coverage: a crash between the two only means that the window is loaded again.
 """
@@ -26,6 +23,7 @@ from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
+from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
 from analytics_dagster.ingest.windows import Window, loaded_through
 
@@ -69,6 +67,21 @@ class LoadReport:
     requests: int
     retries: int
     seconds: float
+
+
+def load_resource(
+    resource: Resource, settings: Settings, window: Window | None = None, *, resume: bool = False
+) -> LoadReport:
+    """Load one resource and record the load, as the assets do, without Dagster. `Loader.begin` says what is loaded.
+
+    Raises:
+        AnalyticsError: A setting is wrong, the service refused, or the warehouse cannot be written.
+    """
+    with write_lock(settings), Loader(settings) as loader:
+        load = loader.begin(resource, window, resume=resume)
+        if load.source:
+            load.pipeline.run(load.source)
+        return load.finish()
 
 
 class Loader:
@@ -122,10 +135,10 @@ class Loader:
         source = build_source(
             resource,
             self.settings,
+            now=now,
             window=window.looking_back(resource.lookback) if window and window.start else None,
             lookup_values=values,
             known_rejects=self._load_state.known_rejects(resource),
-            now=now,
         )
         return self._load(resource, source, window, now)
 

@@ -146,6 +146,11 @@ class _OutOfOrderError(Exception):
     """A page is newer than the one before it: neither seeking nor stopping can be trusted."""
 
 
+def single_page() -> PageRequests:
+    """Yield the only page of a list without page numbers."""
+    yield PageRequest((1,))
+
+
 def paginate(reading: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) -> PageRequests:
     """Yield the pages that hold the rows within `bounds`, and as few others as possible.
 

@@ -226,6 +226,8 @@ class Settings:
         _webhook, "", 'URL that is sent `{"text": …}` when a run fails. It belongs into `secrets.toml`.'
     )
 
+    reader: str = _setting(_choice("fast", "rest_api"), "fast", "x")
+
     @property
     def sandbox(self) -> bool:
         """Whether the embedded sandbox stands in for the service."""
@@ -235,6 +237,11 @@ class Settings:
     def source_address(self) -> str:
         """What rows and coverage name as their origin."""
         return self.base_url
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """X."""
+        return (self.api_key, self.account_api_key)
 
     def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
         """Return the resources of groups, all by default, that the setting `disabled` does not leave out."""

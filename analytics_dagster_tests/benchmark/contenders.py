@@ -53,16 +53,16 @@ class Job:
 
 def ours(job: Job) -> None:
     """Load through the package, as the assets do: types, secrets removed, merge by key, continuity proven."""
-    from analytics_dagster.catalog import get_resource as catalog_row  # noqa: PLC0415
+    from analytics_dagster.catalog import get_resource  # noqa: PLC0415
     from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
     from analytics_dagster.ingest.warehouse.pipeline import build_pipeline  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
-    settings, occurrences = _settings(job), catalog_row("occurrences")
+    settings, occurrences = _settings(job), get_resource("occurrences")
     window = None
     if job.start is not None and job.end is not None:
         window = Window(start=datetime.fromtimestamp(job.start, UTC), end=datetime.fromtimestamp(job.end, UTC))
-    source = build_source(occurrences, settings, window=window)
+    source = build_source(occurrences, settings, now=datetime.now(UTC), window=window)
     build_pipeline(occurrences, settings, pipelines_dir=job.folder).run(source)
 
 
@@ -93,45 +93,14 @@ def _settings(job: Job) -> "Settings":
 
 
 def plain(job: Job, **run: Any) -> None:
-    """Load through dlt's REST source, configured as the specification says and no further."""
+    """Load through dlt's REST source alone, from the project's configuration of it."""
     import dlt  # noqa: PLC0415
-    from dlt.sources.helpers.requests import Client  # noqa: PLC0415
     from dlt.sources.rest_api import rest_api_source  # noqa: PLC0415
 
-    client = Client(
-        raise_for_status=False,
-        status_codes=(429, 500, 502, 503, 504),
-        request_max_attempts=4,
-        request_backoff_factor=2,
-    )
-    source = rest_api_source(
-        {
-            "client": {
-                "base_url": job.url,
-                "session": client.session,
-                "auth": {"type": "api_key", "name": "api_key", "api_key": KEY, "location": "header"},
-                "paginator": {
-                    "type": "page_number",
-                    "page_param": "page",
-                    "base_page": 1,
-                    "total_path": None,
-                    "stop_after_empty_page": True,
-                },
-            },
-            "resource_defaults": {"primary_key": "id", "write_disposition": "merge"},
-            "resources": [
-                {
-                    "name": "occurrences",
-                    "endpoint": {
-                        "path": "v1/occurrences",
-                        "params": {"limit": job.page_size},
-                        "data_selector": "result.instances",
-                        "incremental": {"cursor_path": "timestamp", "initial_value": 0},
-                    },
-                }
-            ],
-        }
-    )
+    from analytics_dagster.catalog import get_resource  # noqa: PLC0415
+    from analytics_dagster.ingest.rest_config import rest_api_config  # noqa: PLC0415
+
+    source = rest_api_source(rest_api_config(_settings(job), [get_resource("occurrences")]))
     pipeline = dlt.pipeline(
         pipeline_name="plain",
         destination=dlt.destinations.duckdb(job.warehouse),

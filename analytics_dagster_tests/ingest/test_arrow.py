@@ -648,7 +648,7 @@ def test_a_field_that_is_missing_is_as_good_as_null() -> None:
 def test_an_entry_that_is_no_object_is_rejected(entry: Any) -> None:
     result = type_rows("deploys", deploy(), entry)
 
-    assert result.reason == "the row is no object"
+    assert result.reason == "row is not a JSON object"
     assert json.loads(result.rejected[0]["raw"]) == entry
     assert len(result.rows) == 1
 

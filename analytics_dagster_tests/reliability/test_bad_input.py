@@ -81,14 +81,14 @@ def website() -> Iterator[str]:
 def test_a_base_url_that_answers_with_html_is_said_to_be_no_api(
     project: Project, website: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.01)
+    monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.01)
     project.set(base_url=website, api_key="any")
     text = failure(project.materialize("users"))
     assert "a reply that is no JSON, with HTTP 200 after 4 attempts. Check base_url" in text
 
 
 def test_a_service_that_is_not_there_is_said_to_be_so(project: Project, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.01)
+    monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.01)
     project.set(base_url="http://127.0.0.1:9", api_key="any")
     text = failure(project.materialize("users"))
     assert text.startswith("1 of 1 did not load: users: no reply (NewConnectionError) after 4 attempts. Check base_url")

@@ -15,7 +15,7 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.defs.execution import sentence
-from analytics_dagster.ingest import client
+from analytics_dagster.ingest import client, replies
 from analytics_dagster.ingest.keep_alive import Connections
 from analytics_dagster.ingest.load import LoadReport
 from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
@@ -64,8 +64,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         a_project(tmp_path_factory.mktemp("project")) as project,
         pytest.MonkeyPatch.context() as monkeypatch,
     ):
-        monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.001)
-        monkeypatch.setattr(client, "UNANNOUNCED_RATE_WAIT", 0.001)
+        monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
+        monkeypatch.setattr(replies, "UNANNOUNCED_RATE_WAIT", 0.001)
         project.use(service, page_size__deploys=4, read_ahead=1)
         load("deploys")
         yield Place(project, service)

@@ -32,7 +32,7 @@ def day() -> Iterator[Sandbox]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once."""
-    monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.01)
+    monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.01)
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str, level: int | None = None) -> list[str]:

@@ -15,7 +15,7 @@ LISTINGS = ["environments", "projects", "teams", "users"]
 @pytest.fixture
 def listed(project: Project, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project that fails quickly."""
-    monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.001)
+    monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
     project.use(service)
     return project
 

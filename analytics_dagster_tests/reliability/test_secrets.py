@@ -113,7 +113,7 @@ def secretive(project: Project, service: Sandbox) -> Iterator[Project]:
         yield tempfile.mkdtemp(prefix=prefix, dir=working)
 
     project.monkeypatch.setattr("analytics_dagster.ingest.load.TemporaryDirectory", kept)
-    project.monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.001)
+    project.monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
     project.monkeypatch.setenv("DLT_DATA_DIR", str(folder / "dlt"))
     home = folder / "home"
     home.mkdir()

@@ -195,7 +195,7 @@ class Simulation:
 @contextmanager
 def simulated(project: Project, seed: int, *, faults: float = 0.1) -> Iterator[Simulation]:
     """A simulation in a project; its first tick has passed, and nothing went wrong on it."""
-    project.monkeypatch.setattr("analytics_dagster.ingest.connection.BACKOFF_FACTOR", 0.0001)
+    project.monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.0001)
     with (
         time_machine.travel(START) as traveller,
         Sandbox(seed=seed, history_days=3, rate_limit=1_000_000) as service,

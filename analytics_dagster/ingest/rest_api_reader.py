@@ -1,0 +1,97 @@
+"""The reader `rest_api`: each list to its end, by dlt's own REST API source, client and paginators.
+
+It is a second opinion on the reader `fast`, and a fallback. How rows are typed does not belong here.
+https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+from dlt.extract.exceptions import ResourceExtractionError
+from dlt.extract.items_transform import ItemTransform
+from dlt.sources.rest_api import rest_api_source
+from dlt.sources.rest_api.typing import RESTAPIConfig
+
+from analytics_dagster.ingest.client import Traffic, build_endpoint, give_up_advice
+from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.pages import Page, ReadRequest
+from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body
+
+
+def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterator[Page]:
+    """Yield the pages of a resource.
+
+    Raises:
+        AnalyticsApiError: The service refused a request, or failed once more than it is retried.
+    """
+    name = request.resource.name
+    for config in configs:
+        replies = _CheckedReplies(build_endpoint(config, request.resource, request.settings), config, request.traffic)
+        pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(_to_page))
+        previous: list[Any] = []
+        try:
+            with config["client"]["session"]:
+                for page in pages:
+                    if page.rows and page.rows == previous:
+                        break  # the service ignores the page number and would send this page for ever
+                    previous = list(page.rows)
+                    yield page
+        except ResourceExtractionError as error:
+            if not isinstance(error.__cause__, requests.RequestException):
+                raise
+            raise replies.given_up(error.__cause__) from None
+
+
+class _CheckedReplies:
+    """A response hook for dlt's client: fails on a reply that is an error, and counts requests."""
+
+    def __init__(self, endpoint: Endpoint, config: RESTAPIConfig, traffic: Traffic) -> None:
+        self._endpoint = endpoint
+        self._traffic = traffic
+        self._last: RetryableError | None = None
+        configured: Any = config["resources"][0]
+        self._path = tuple(configured["endpoint"]["data_selector"].split("."))
+        configured["endpoint"]["response_actions"] = [self]
+
+    def __call__(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        self._traffic.requests += 1
+        self._traffic.retries += self._last is not None
+        self._last = None
+        try:
+            body = read_body(self._endpoint, response.status_code, response.headers, response.content)
+        except RetryableError as failure:
+            self._last = failure
+            response.raise_for_status()
+            # dlt's client retries a broken transfer: a reply that is not JSON is one.
+            raise requests.exceptions.ChunkedEncodingError(str(failure)) from None
+        rows: Any = find_rows(self._endpoint, body, self._path)
+        if rows is body["result"]:
+            # A bare list of rows: move it to where the selector finds it.
+            for key in reversed(self._path):
+                rows = {key: rows}
+            body = rows
+        response.json = lambda **_: body  # type: ignore[method-assign] # parsed once, with the parser of the package
+
+    def given_up(self, error: requests.RequestException) -> AnalyticsApiError:
+        """Return the error of a load that failed after the last retry."""
+        failure = self._last or RetryableError(f"no reply ({type(error).__name__})")
+        return self._endpoint.error(str(failure), failure.status, give_up_advice(failure))
+
+
+class _ToPage(ItemTransform[Any, Any]):
+    """A step of dlt's pipe that takes a whole page of dlt's client, not one row after the other."""
+
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        return self._f(item)
+
+
+def _to_page(data: Any) -> Page:
+    response = data.response
+    return Page(
+        number=0,
+        rows=list(data),
+        envelope=response.json()["result"],
+        read_at=datetime.now(UTC) - response.elapsed,
+    )
