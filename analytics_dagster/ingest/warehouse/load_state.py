@@ -34,12 +34,12 @@ class WatermarkValues:
     Attributes:
         settled_rows: Rows that have settled.
         newest_key: Highest key.
-        shown: Columns of that row, by name.
+        labels: Columns of that row, by name.
     """
 
     settled_rows: int
     newest_key: int | str
-    shown: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 @contextmanager
@@ -137,7 +137,7 @@ class LoadState:
             return None
         (key,) = resource.primary_key
         table = "{" + resource.name + "}"
-        names = resource.watermark.shown
+        names = resource.watermark.labels
         settled = self._run(f"SELECT count({resource.watermark.settled_by}) FROM {table}")
         newest = self._run(
             f"SELECT {', '.join((key, *names))} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
@@ -145,7 +145,7 @@ class LoadState:
         return WatermarkValues(
             settled_rows=settled[0][0],
             newest_key=newest[0][0],
-            shown={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
+            labels={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
         )
 
     def mark_removed(self, resource: Resource, *, read_from: datetime, new_rows: int) -> int:
