@@ -173,6 +173,5 @@ def _authority(url: Url) -> tuple[str, int]:
 def _build_tls_context(bundle: object) -> ssl.SSLContext:
     """Return a TLS context that trusts a bundle of certificates: a file, a folder, or the one of `certifi`."""
     path = bundle if isinstance(bundle, str) else certifi.where()
-    if Path(path).is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    folder = Path(path).is_dir()
+    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
