@@ -36,7 +36,7 @@ class Origin(StrEnum):
     RANK = "rank"
     """The row's position in the reply, from 1."""
     SNAPSHOT_HOUR = "snapshot_hour"
-    """The hour in which the reply was read."""
+    """The hour in which the request was sent."""
     IS_NULL = "is_null"
     """Whether another field of the row is null."""
 
