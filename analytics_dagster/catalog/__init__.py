@@ -1,7 +1,12 @@
-"""The ten resources of the analytics API: the one place for every fact about them.
+"""The ten resources of the analytics API, and every fact about them.
 
-Everything else iterates this catalog: dlt configuration, asset specs, column schemas, checks, schedules,
-the README's table. An eleventh resource is one more row in `resources.py`.
+The other packages iterate over the catalog: dlt configuration, asset specs, column schemas, checks, schedules, the
+README's table. An eleventh resource is one more entry in `resources.py`.
+
+    from analytics_dagster.catalog import RESOURCES, get_resource, table_columns
+
+    deploys = get_resource("deploys")
+    columns = {resource.name: table_columns(resource) for resource in RESOURCES}
 """
 
 from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT, table_columns

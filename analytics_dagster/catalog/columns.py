@@ -1,6 +1,6 @@
-"""Columns that the loader adds to what the service sends, and the columns of a whole table.
+"""Columns that the loader adds to each table, and the list of all columns of a table.
 
-A column that comes from the service's rows belongs to its resource, in `resources.py`.
+Columns that come from the service's rows are in `resources.py`.
 """
 
 from analytics_dagster.catalog.model import Column, ColumnType, Resource
@@ -15,12 +15,12 @@ BOOKKEEPING_COLUMNS = (
     Column(
         name="read_at",
         type=ColumnType.TIMESTAMP,
-        description="When the reply that held this version of the row was asked for.",
+        description="The time when the request for this version of the row was sent.",
     ),
     Column(
         name="read_seq",
         type=ColumnType.BIGINT,
-        description="Order of reading within a load: of two versions of a row the later one is kept.",
+        description="The order of reading within a load: of two versions of a row, the later one is kept.",
     ),
 )
 """Columns of every table."""
@@ -29,7 +29,7 @@ REMOVED_AT = Column(
     name="removed_at",
     type=ColumnType.TIMESTAMP,
     nullable=True,
-    description="When a complete listing first lacked the row; null while the service lists it.",
+    description="The time of the first complete listing that lacked the row; null while the service lists it.",
 )
 """Column of the tables whose listings are complete."""
 

@@ -1,10 +1,10 @@
-"""The vocabulary of the catalog: what a resource of the analytics API is, in types.
+"""Types of the catalog: a resource of the analytics API, its columns, and the rules that both must keep.
 
-Here belong the kinds of facts the project knows of a resource and the rules that make a row impossible.
-The rows themselves are in `resources.py`. How a fact is put to use (dlt configuration, asset specs, checks)
-belongs to the layers that read the catalog. Standard library only.
+The resources themselves are in `resources.py`. The packages that read the catalog put its facts to use: dlt
+configuration, asset specs, checks. Standard library only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,18 +25,18 @@ class ColumnType(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where the value of a column comes from."""
+    """Source of a column's value."""
 
     ROW = "row"
     """A field of the row itself."""
     INSIDE = "inside"
-    """A value inside an object of the row, lifted out; what does not fit the type becomes null."""
+    """A value inside an object of the row; null where it does not fit the column's type."""
     ENVELOPE = "envelope"
     """A field of the reply's `result`, the same for every row of the reply."""
     RANK = "rank"
-    """The row's place in the reply, from 1."""
+    """The row's position in the reply, from 1."""
     SNAPSHOT_HOUR = "snapshot_hour"
-    """The hour in which the reply was read."""
+    """The hour in which the request was sent."""
     IS_NULL = "is_null"
     """Whether another field of the row is null."""
 
@@ -47,16 +47,15 @@ class Column:
 
     Attributes:
         name: Column name in the warehouse and, for `Origin.ROW`, the field's name in the row.
-        type: Timestamps are epoch seconds in a row and `TIMESTAMP WITH TIME ZONE` in the warehouse;
-            `JSON` takes any value.
+        type: A timestamp is epoch seconds in a row and `TIMESTAMP WITH TIME ZONE` in the table; JSON is any value.
         nullable: Whether the service may send null or leave the field out.
-        description: What the value means, and its unit.
-        origin: Where the value comes from.
-        path: Keys to the value where `origin` is not the field of the same name.
+        description: Meaning of the value, and its unit; shown in the UI.
+        origin: Source of the value.
+        path: Keys to the value, for the origins `INSIDE`, `ENVELOPE` and `IS_NULL`.
         personal: Stored only with the setting `keep_personal_data`; null otherwise.
-        secret: Never stored: the field is known, and dropped.
+        secret: Dropped from each row, so that it is never stored.
         secret_paths: Paths inside a JSON value that are removed before it is stored.
-        personal_paths: Likewise, unless the setting `keep_personal_data` is on.
+        personal_paths: Paths that are removed likewise, unless the setting `keep_personal_data` is on.
     """
 
     name: str
@@ -71,17 +70,18 @@ class Column:
     personal_paths: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.secret_paths or self.personal_paths) and self.type is not ColumnType.JSON:
-            raise ValueError(f"Column {self.name!r}: only a JSON column has paths inside it to remove.")
         needs_path = self.origin in {Origin.INSIDE, Origin.ENVELOPE, Origin.IS_NULL}
-        if needs_path != bool(self.path):
-            raise ValueError(f"Column {self.name!r}: origin {self.origin} and path {self.path!r} do not agree.")
-        if self.origin is Origin.INSIDE and not self.nullable:
-            raise ValueError(f"Column {self.name!r}: a value inside an unbounded object can always be missing.")
+        rules = {
+            "type must be JSON for secret_paths and personal_paths": self.type is ColumnType.JSON
+            or not (self.secret_paths or self.personal_paths),
+            f"path must {'not ' if needs_path else ''}be empty for origin {self.origin}": needs_path == bool(self.path),
+            "nullable must be true for origin inside": self.nullable or self.origin is not Origin.INSIDE,
+        }
+        _require(f"Column {self.name!r}", rules)
 
     @property
     def field(self) -> str | None:
-        """The top-level field of the row that this column reads, or None where it reads none."""
+        """Top-level field of the row that the column reads; None where it reads none."""
         match self.origin:
             case Origin.ROW:
                 return self.name
@@ -92,20 +92,19 @@ class Column:
 
     @property
     def stored_nullable(self) -> bool:
-        """Whether the warehouse's column takes null: a personal value is null when it is not kept."""
+        """Whether the warehouse's column takes null: personal values are null unless they are kept."""
         return self.nullable or self.personal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
-    """Values from a table of the warehouse that a request's JSON body asks for, in batches.
+    """Values of a table in the warehouse that are sent in the JSON body of requests, in batches.
 
     Attributes:
         body_field: Field of the JSON body that takes the list.
         resource: Resource whose table holds the values.
         column: Column of that table to send.
-        active_by: Timestamp columns; a row counts if the latest of them lies within the setting
-            `metrics_active_days`.
+        active_by: Timestamp columns; the latest of them must lie within the setting `metrics_active_days`.
         batch_size: Values in one request.
     """
 
@@ -118,27 +117,27 @@ class Lookup:
 
 @dataclass(frozen=True, kw_only=True)
 class Freshness:
-    """How old the data may be before its freshness check warns, and before it fails."""
+    """Age limits of the data: the freshness check warns after one and fails after the other."""
 
     warn_after: timedelta
     fail_after: timedelta
 
     def __post_init__(self) -> None:
-        if not timedelta(0) < self.warn_after < self.fail_after:
-            raise ValueError(f"Freshness warns ({self.warn_after}) before it fails ({self.fail_after}).")
+        in_order = timedelta(0) < self.warn_after < self.fail_after
+        _require("Freshness", {"warn_after must be between 0 and fail_after": in_order})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatermarkColumns:
-    """What each load tells of a table, so that what is read again after its new rows knows of them.
+    """Watermark columns recorded with each materialization, for sensors downstream.
 
     Attributes:
-        settled_by: Column that is null while a row is still to change, and filled once it has settled.
-        shown: Columns that say of the newest row, the one with the highest key, what it is.
+        settled_by: Column that is null until the row has settled.
+        labels: Columns that describe the newest row, the one with the highest key.
     """
 
     settled_by: str
-    shown: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +146,8 @@ class Reference:
 
     Attributes:
         column: Column that holds the key.
-        resource: Resource whose rows are meant.
-        tolerated: Age, by the cursor, up to which a row may be there before the one that it names.
+        resource: Resource that the key belongs to.
+        tolerated: Age, by the cursor, up to which a row may be loaded before the row that it refers to.
     """
 
     column: str
@@ -157,7 +156,7 @@ class Reference:
 
     @property
     def noun(self) -> str:
-        """What the column names: `item` for `item_id`."""
+        """Noun for the referenced row: `item` for `item_id`."""
         return self.column.removesuffix("_id")
 
 
@@ -170,31 +169,29 @@ class Resource:
     """One resource of the analytics API, one asset, one table.
 
     Attributes:
-        name: Asset key's last part, and the table's name.
-        description: What a row is.
+        name: Last part of the asset key, and name of the table.
+        description: Description of a row; shown in the UI.
         path: Path under the base URL; a setting overrides it.
         method: HTTP method.
-        rows_at: Keys from the reply to the list of rows. A reply whose `result` is the list itself is
-            taken as well.
+        rows_at: Keys from the reply to the list of rows. A reply whose `result` is the list itself is accepted too.
         unwrap: Field of each entry that holds the row; the entry's other fields join it.
-        primary_key: Columns that name a row.
+        primary_key: Columns that identify a row.
         columns: Columns that come from the service or are derived from its rows.
-        paged: Whether the list is asked for in pages, numbered from 1.
-        page_size: Rows a page unless a setting says otherwise; None where the service has no such parameter.
-        cursor: Timestamp column that tells when a row last changed, as far as the service says.
-        ordered_by: Timestamp column by which the list is ordered, newest first. With a cursor it makes the
-            resource incremental: pages can be walked to a window and no further.
-        lookback: How far before a window its rows are read again, because they can change after the fact.
-        changes_silently: Rows change without moving the cursor, so that the nightly refresh reads them all.
+        paged: Whether the list is served in pages, numbered from 1.
+        page_size: Rows a page unless a setting overrides it; None where the service has no such parameter.
+        cursor: Timestamp column that tells when a row last changed, as far as the service records it.
+        ordered_by: Timestamp column that orders the list, newest first; it makes the resource incremental.
+        lookback: Time before a window in which rows are read again, because they can change after the fact.
+        changes_silently: Rows change without moving the cursor, so the nightly refresh reads all of them.
         freshness: Age limits of the data.
-        refresh_after: Resource whose new rows make this one worth reading again; it announces them.
-        watermark: What its loads tell of it; None where no other resource waits for its rows.
-        account_key: Needs the account's key rather than the project's.
-        lookup: What the request's body asks for.
-        references: A column whose values are keys of another resource's rows, for a check of them.
+        refresh_after: Resource whose new rows start a refresh of this one; it needs a watermark.
+        watermark: Columns recorded with each load; None where no other resource is refreshed after this one.
+        account_key: Needs the account's key instead of the project's.
+        lookup: Values that the request's body asks for.
+        references: Column that refers to another resource's rows, for the check that they exist.
         replace_by: Columns whose values in a load replace all rows of the table with the same values.
-        complete_listing: Each load lists every row that there is: one that it lacks gets `removed_at`.
-        listed_within: Columns whose values bound what a complete listing speaks of.
+        complete_listing: Each load lists every row: rows that it lacks get `removed_at`.
+        listed_within: Columns whose values limit a complete listing, such as the account.
     """
 
     name: str
@@ -222,58 +219,50 @@ class Resource:
     listed_within: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._refuse_unknown_columns()
-        if any(self.column(name).stored_nullable for name in self.primary_key):
-            raise ValueError(f"Resource {self.name!r}: a column of its primary key is nullable.")
-        for name in (self.cursor, self.ordered_by):
-            if name and self.column(name).type is not ColumnType.TIMESTAMP:
-                raise ValueError(f"Resource {self.name!r}: {name} orders or cuts rows by time, but is no timestamp.")
-        if self.page_size is not None and not self.paged:
-            raise ValueError(f"Resource {self.name!r} has a page size but no pages.")
-        if self.ordered_by and not (self.paged and self.cursor):
-            raise ValueError(f"Resource {self.name!r} is ordered, but lacks pages or a cursor to make use of it.")
-        if (self.lookback or self.changes_silently) and not self.incremental:
-            raise ValueError(f"Resource {self.name!r}: only windows have a lookback or a nightly refresh.")
-        if self.listed_within and not self.complete_listing:
-            raise ValueError(f"Resource {self.name!r}: only a complete listing is bounded by columns.")
-        if self.watermark and len(self.primary_key) > 1:
-            raise ValueError(f"Resource {self.name!r} announces its newest row, which only a key of one column tells.")
-        if self.references and not self.cursor:
-            raise ValueError(f"Resource {self.name!r} has references, but no cursor that tells which are young.")
-        if self.incremental and (self.refresh_after or self.complete_listing):
-            raise ValueError(f"Resource {self.name!r} is incremental: it has a schedule, and no complete listing.")
-
-    def _refuse_unknown_columns(self) -> None:
         names = [column.name for column in self.columns]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Resource {self.name!r} declares a column twice.")
+        _require(f"Resource {self.name!r}", {"names of columns must be unique": len(set(names)) == len(names)})
         for use, columns in (
             ("primary_key", self.primary_key),
             ("replace_by", self.replace_by),
             ("listed_within", self.listed_within),
-            ("cursor", (self.cursor,) if self.cursor else ()),
-            ("ordered_by", (self.ordered_by,) if self.ordered_by else ()),
-            ("references", (self.references.column,) if self.references else ()),
-            ("watermark", (self.watermark.settled_by, *self.watermark.shown) if self.watermark else ()),
+            ("cursor", (self.cursor,)),
+            ("ordered_by", (self.ordered_by,)),
+            ("references", (self.references and self.references.column,)),
+            ("watermark", (self.watermark.settled_by, *self.watermark.labels) if self.watermark else ()),
         ):
-            if unknown := sorted(set(columns) - set(names)):
-                raise ValueError(f"Resource {self.name!r}: {use} names {unknown}, which it does not declare.")
+            unknown = ", ".join(sorted(name for name in columns if name and name not in names))
+            _require(f"Resource {self.name!r}", {f"{use} must name declared columns; unknown: {unknown}": not unknown})
+        times = {self.column(name).type for name in (self.cursor, self.ordered_by) if name}
+        rules = {
+            "primary_key must not be nullable": not any(self.column(key).stored_nullable for key in self.primary_key),
+            "cursor and ordered_by must be timestamps": times <= {ColumnType.TIMESTAMP},
+            "page_size must be left out unless paged": self.paged or self.page_size is None,
+            "paged and cursor must be set for ordered_by": not self.incremental or (self.paged and self.cursor),
+            "ordered_by must be set for lookback and changes_silently": self.incremental
+            or not (self.lookback or self.changes_silently),
+            "complete_listing must be set for listed_within": self.complete_listing or not self.listed_within,
+            "primary_key must be one column for watermark": len(self.primary_key) == 1 or not self.watermark,
+            "cursor must be set for references": self.cursor or not self.references,
+            "refresh_after and complete_listing must be left out with ordered_by": not self.incremental
+            or not (self.refresh_after or self.complete_listing),
+        }
+        _require(f"Resource {self.name!r}", rules)
 
     @property
     def incremental(self) -> bool:
-        """Whether it is read in windows of its cursor."""
+        """Whether it is loaded in windows of its cursor."""
         return self.ordered_by is not None
 
     @property
     def group(self) -> Group:
-        """Asset group: what is scheduled together."""
+        """Asset group; a group is scheduled together."""
         if self.incremental:
             return "incremental"
         return "metrics" if self.refresh_after else "reference"
 
     @property
     def stored_columns(self) -> tuple[Column, ...]:
-        """Columns of the table that the service's rows fill."""
+        """Columns of the table that are filled from the service's rows."""
         return tuple(column for column in self.columns if not column.secret)
 
     def column(self, name: str) -> Column:
@@ -281,27 +270,31 @@ class Resource:
         return next(column for column in self.columns if column.name == name)
 
 
-def validate_catalog(*rows: Resource) -> tuple[Resource, ...]:
-    """Return the rows of a catalog, having checked that what they say of each other is so.
+def validate_catalog(*resources: Resource) -> tuple[Resource, ...]:
+    """Check the references between resources, and return the resources.
 
     Raises:
-        ValueError: One names a resource that is not there, waits for one that announces nothing, or refers to one
-            whose rows no single column names.
+        ValueError: A reference leads nowhere, or to a resource without the watermark or the key that it needs.
     """
-    by_name = {row.name: row for row in rows}
-    for row in rows:
-        for use, name in (
-            ("refresh_after", row.refresh_after),
-            ("lookup", row.lookup and row.lookup.resource),
-            ("references", row.references and row.references.resource),
-        ):
-            if name and name not in by_name:
-                raise ValueError(f"Resource {row.name!r}: {use} names {name!r}, which the catalog lacks.")
-        if row.refresh_after and not by_name[row.refresh_after].watermark:
-            raise ValueError(f"Resource {row.name!r} waits for {row.refresh_after!r}, which announces no new rows.")
-        if row.references and len(by_name[row.references.resource].primary_key) > 1:
-            raise ValueError(
-                f"Resource {row.name!r} refers to a row of {row.references.resource!r} by one column, "
-                "which is not its whole key."
-            )
-    return tuple(rows)
+    by_name = {resource.name: resource for resource in resources}
+    for resource in resources:
+        upstream = resource.refresh_after
+        target = resource.references and resource.references.resource
+        source = resource.lookup and resource.lookup.resource
+        for use, name in (("refresh_after", upstream), ("lookup", source), ("references", target)):
+            known = name is None or name in by_name
+            _require(f"Resource {resource.name!r}", {f"{use} must name a resource; unknown: {name}": known})
+        rules = {
+            "refresh_after must name a resource with a watermark": not upstream or by_name[upstream].watermark,
+            "references must name a resource whose primary key is one column": not target
+            or len(by_name[target].primary_key) == 1,
+        }
+        _require(f"Resource {resource.name!r}", rules)
+    return resources
+
+
+def _require(subject: str, rules: Mapping[str, object]) -> None:
+    """Raise a ValueError with the first rule that does not hold."""
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(f"{subject}: {rule}.")

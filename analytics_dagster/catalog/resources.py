@@ -1,7 +1,6 @@
-"""The ten resources, one row each. To add a resource, add a row to `RESOURCES`.
+"""The ten resources. To add a resource, define it here and add it to `RESOURCES`.
 
-Facts only: names, paths, keys, types, limits. What the facts mean is said in `model.py`; nothing here knows
-dlt or Dagster.
+Facts only: names, paths, keys, types, limits. `model.py` defines their meaning. Descriptions are shown in the UI.
 """
 
 from datetime import timedelta
@@ -34,7 +33,7 @@ _CREDENTIAL_HEADERS = ("Authorization", "Cookie", "Proxy-Authorization", "Set-Co
 
 ITEMS = Resource(
     name="items",
-    description="An error, as the service groups its occurrences.",
+    description="An error: a group of occurrences, as formed by the service.",
     path="/v1/items",
     rows_at=("result", "items"),
     paged=True,
@@ -45,42 +44,42 @@ ITEMS = Resource(
     changes_silently=True,
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
-        _bigint(name="id", description="Item, across projects."),
-        _bigint(name="counter", description="Item within its project; what items_metrics are asked by."),
-        _bigint(name="project_id", description="Project of the item."),
-        _text(name="environment", description="Environment in which the item was first seen."),
-        _text(name="title", description="Title, usually the exception's class and message."),
-        _bigint(name="title_lock", description="1 if a person fixed the title, else 0."),
+        _bigint(name="id", description="ID of the item, unique across projects."),
+        _bigint(name="counter", description="The item's number within its project; items_metrics are requested by it."),
+        _bigint(name="project_id", description="The item's project."),
+        _text(name="environment", description="The environment in which the item was first seen."),
+        _text(name="title", description="The title, usually the exception's class and message."),
+        _bigint(name="title_lock", description="1 if a person has locked the title, otherwise 0."),
         _text(name="level", description="debug, info, warning, error or critical."),
-        _bigint(name="level_lock", description="1 if a person fixed the level, else 0."),
+        _bigint(name="level_lock", description="1 if a person has locked the level, otherwise 0."),
         _text(name="status", description="active, resolved, muted or archived; changes without moving the cursor."),
-        _text(name="platform", description="Platform that reported it."),
-        _text(name="framework", description="Framework that reported it."),
-        _text(name="hash", description="Fingerprint by which occurrences are grouped."),
-        _bigint(name="first_occurrence_id", description="Oldest occurrence."),
-        _timestamp(name="first_occurrence_timestamp", description="When the oldest occurrence was received."),
-        _bigint(name="last_occurrence_id", description="Newest occurrence."),
-        _timestamp(name="last_occurrence_timestamp", description="When the newest occurrence was received."),
-        _bigint(name="activating_occurrence_id", nullable=True, description="Occurrence that last activated it."),
-        _timestamp(name="last_activated_timestamp", nullable=True, description="When it was last activated."),
-        _timestamp(name="last_resolved_timestamp", nullable=True, description="When it was last resolved."),
-        _bigint(name="total_occurrences", description="Occurrences since it was last resolved: can fall."),
-        _bigint(name="unique_occurrences", nullable=True, description="Distinct hosts or people affected."),
-        _bigint(name="assigned_user_id", nullable=True, description="User it is assigned to."),
-        _bigint(name="assigned_team_id", nullable=True, description="Team it is assigned to."),
-        _bigint(name="last_modified_by", nullable=True, description="User who last changed it."),
-        _text(name="resolved_in_version", nullable=True, description="Revision in which it was resolved."),
-        _bigint(name="public_item_id", nullable=True, description="Public counterpart, if it is shared."),
-        _json(name="integrations_data", nullable=True, description="What integrations keep with the item."),
-        _bigint(name="controlling_id", description="Item that stands for the group; itself unless merged."),
-        _bigint(name="group_item_id", nullable=True, description="Merged group it belongs to."),
+        _text(name="platform", description="The platform that reported the item."),
+        _text(name="framework", description="The framework that reported the item."),
+        _text(name="hash", description="The fingerprint by which occurrences are grouped."),
+        _bigint(name="first_occurrence_id", description="The oldest occurrence."),
+        _timestamp(name="first_occurrence_timestamp", description="The time when the oldest occurrence was received."),
+        _bigint(name="last_occurrence_id", description="The newest occurrence."),
+        _timestamp(name="last_occurrence_timestamp", description="The time when the newest occurrence was received."),
+        _bigint(name="activating_occurrence_id", nullable=True, description="The occurrence that last activated it."),
+        _timestamp(name="last_activated_timestamp", nullable=True, description="The time of the last activation."),
+        _timestamp(name="last_resolved_timestamp", nullable=True, description="The time of the last resolution."),
+        _bigint(name="total_occurrences", description="Occurrences since the last resolution; the number can fall."),
+        _bigint(name="unique_occurrences", nullable=True, description="Number of distinct hosts or people affected."),
+        _bigint(name="assigned_user_id", nullable=True, description="The user that the item is assigned to."),
+        _bigint(name="assigned_team_id", nullable=True, description="The team that the item is assigned to."),
+        _bigint(name="last_modified_by", nullable=True, description="The user who last changed the item."),
+        _text(name="resolved_in_version", nullable=True, description="The revision in which the item was resolved."),
+        _bigint(name="public_item_id", nullable=True, description="The public counterpart, if the item is shared."),
+        _json(name="integrations_data", nullable=True, description="Data that integrations keep with the item."),
+        _bigint(name="controlling_id", description="The item that represents the group; itself unless merged."),
+        _bigint(name="group_item_id", nullable=True, description="The merged group that the item belongs to."),
         _bigint(name="group_status", description="1 for a plain item, 2 for a merged group."),
     ),
 )
 
 OCCURRENCES = Resource(
     name="occurrences",
-    description="One event of an item: a single error, as it was received.",
+    description="An event of an item: a single error, as received by the service.",
     path="/v1/occurrences",
     rows_at=("result", "instances"),
     paged=True,
@@ -91,41 +90,41 @@ OCCURRENCES = Resource(
     references=Reference(column="item_id", resource="items", tolerated=timedelta(hours=1)),
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
-        _bigint(name="id", description="Occurrence; grows with time."),
-        _bigint(name="item_id", nullable=True, description="Item it belongs to."),
-        _bigint(name="project_id", nullable=True, description="Project it belongs to."),
-        _timestamp(name="timestamp", description="When the service received it."),
-        _bigint(name="version", nullable=True, description="Version of the payload's format."),
-        _bigint(name="billable", nullable=True, description="1 if it counts towards the plan, else 0."),
-        _inside(name="environment", path=("data", "environment"), description="Environment that reported it."),
-        _inside(name="level", path=("data", "level"), description="Level the reporter gave it."),
-        _inside(name="platform", path=("data", "platform"), description="Platform of the reporter."),
-        _inside(name="language", path=("data", "language"), description="Programming language."),
-        _inside(name="framework", path=("data", "framework"), description="Framework of the reporter."),
-        _inside(name="title", path=("data", "title"), description="Title the reporter gave it."),
-        _inside(name="uuid", path=("data", "uuid"), description="Identifier the reporter gave it."),
-        _inside(name="context", path=("data", "context"), description="Route or job it happened in."),
-        _inside(name="code_version", path=("data", "code_version"), description="Revision that was running."),
+        _bigint(name="id", description="ID of the occurrence; grows with time."),
+        _bigint(name="item_id", nullable=True, description="The item that the occurrence belongs to."),
+        _bigint(name="project_id", nullable=True, description="The project that the occurrence belongs to."),
+        _timestamp(name="timestamp", description="The time when the service received the occurrence."),
+        _bigint(name="version", nullable=True, description="The version of the payload's format."),
+        _bigint(name="billable", nullable=True, description="1 if it counts towards the plan, otherwise 0."),
+        _inside(name="environment", path=("data", "environment"), description="The environment that reported it."),
+        _inside(name="level", path=("data", "level"), description="The severity given by the reporter."),
+        _inside(name="platform", path=("data", "platform"), description="The platform of the reporter."),
+        _inside(name="language", path=("data", "language"), description="The programming language."),
+        _inside(name="framework", path=("data", "framework"), description="The framework of the reporter."),
+        _inside(name="title", path=("data", "title"), description="The title given by the reporter."),
+        _inside(name="uuid", path=("data", "uuid"), description="The identifier given by the reporter."),
+        _inside(name="context", path=("data", "context"), description="The route or job that it happened in."),
+        _inside(name="code_version", path=("data", "code_version"), description="The revision that was running."),
         _inside(
             name="client_timestamp",
             type=ColumnType.TIMESTAMP,
             path=("data", "timestamp"),
-            description="When it happened by the reporter's clock.",
+            description="The time of the error by the reporter's clock.",
         ),
         _inside(
             name="exception_class",
             path=("data", "body", "trace", "exception", "class"),
-            description="Class of the exception.",
+            description="The class of the exception.",
         ),
         _inside(
             name="exception_message",
             path=("data", "body", "trace", "exception", "message"),
-            description="Message of the exception.",
+            description="The message of the exception.",
         ),
-        _inside(name="message", path=("data", "body", "message", "body"), description="Text of a plain message."),
-        _inside(name="person_id", path=("data", "person", "id"), description="Person affected, by the reporter's id."),
-        _inside(name="server_host", path=("data", "server", "host"), description="Host it happened on."),
-        _inside(name="request_url", path=("data", "request", "url"), description="URL that was being served."),
+        _inside(name="message", path=("data", "body", "message", "body"), description="The text of a plain message."),
+        _inside(name="person_id", path=("data", "person", "id"), description="The affected person (reporter's ID)."),
+        _inside(name="server_host", path=("data", "server", "host"), description="The host that it happened on."),
+        _inside(name="request_url", path=("data", "request", "url"), description="The URL that was being served."),
         _json(
             name="data",
             description="The whole payload, without secrets and personal data.",
@@ -148,7 +147,7 @@ OCCURRENCES = Resource(
 
 ITEMS_METRICS = Resource(
     name="items_metrics",
-    description="How long it took to resolve an item.",
+    description="The time that it took to resolve an item.",
     method="POST",
     path="/v1/metrics/items",
     rows_at=("result", "metrics"),
@@ -163,23 +162,23 @@ ITEMS_METRICS = Resource(
         batch_size=100,
     ),
     columns=(
-        _bigint(name="project_id", origin=Origin.ENVELOPE, path=("project_id",), description="Project of the item."),
+        _bigint(name="project_id", origin=Origin.ENVELOPE, path=("project_id",), description="The item's project."),
         _text(
             name="project_slug",
             nullable=True,
             origin=Origin.ENVELOPE,
             path=("project_slug",),
-            description="Short name of the project.",
+            description="The short name of the project.",
         ),
-        _bigint(name="item_counter", description="Item within its project: items.counter."),
-        _bigint(name="first_ttr", nullable=True, description="Seconds to its first resolution."),
-        _bigint(name="last_ttr", nullable=True, description="Seconds to its latest resolution."),
+        _bigint(name="item_counter", description="The item's number within its project: items.counter."),
+        _bigint(name="first_ttr", nullable=True, description="Seconds to the item's first resolution."),
+        _bigint(name="last_ttr", nullable=True, description="Seconds to the item's latest resolution."),
     ),
 )
 
 DEPLOYS = Resource(
     name="deploys",
-    description="One deployment of a revision to an environment.",
+    description="A deployment of a revision to an environment.",
     path="/v1/deploys",
     rows_at=("result", "deploys"),
     paged=True,
@@ -187,19 +186,19 @@ DEPLOYS = Resource(
     cursor="start_time",
     ordered_by="start_time",
     lookback=timedelta(minutes=90),
-    watermark=WatermarkColumns(settled_by="finish_time", shown=("revision", "environment")),
+    watermark=WatermarkColumns(settled_by="finish_time", labels=("revision", "environment")),
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
-        _bigint(name="id", description="Deploy; grows with time."),
-        _bigint(name="project_id", description="Project that was deployed."),
-        _text(name="environment", description="Environment it was deployed to."),
-        _text(name="revision", description="Revision that was deployed."),
+        _bigint(name="id", description="ID of the deploy; grows with time."),
+        _bigint(name="project_id", description="The project that was deployed."),
+        _text(name="environment", description="The environment that was deployed to."),
+        _text(name="revision", description="The revision that was deployed."),
         _text(name="status", description="started, succeeded, failed or timed_out; settles within an hour."),
-        _timestamp(name="start_time", description="When it started."),
-        _timestamp(name="finish_time", nullable=True, description="When it finished; null while it runs."),
-        _text(name="local_username", nullable=True, description="Account that ran it on the deploying host."),
-        _bigint(name="user_id", nullable=True, description="User who deployed."),
-        _text(name="comment", nullable=True, description="What was said of it."),
+        _timestamp(name="start_time", description="The time of its start."),
+        _timestamp(name="finish_time", nullable=True, description="The time of its end; null while it runs."),
+        _text(name="local_username", nullable=True, description="The account that ran it on the deploying host."),
+        _bigint(name="user_id", nullable=True, description="The user who deployed."),
+        _text(name="comment", nullable=True, description="The comment on the deploy."),
     ),
 )
 
@@ -214,16 +213,16 @@ ENVIRONMENTS = Resource(
     complete_listing=True,
     listed_within=("project_id",),
     columns=(
-        _bigint(name="id", description="Environment."),
-        _bigint(name="project_id", description="Project it belongs to."),
-        _text(name="environment", description="Name."),
-        _bool(name="visible", description="Whether the service shows it."),
+        _bigint(name="id", description="ID of the environment."),
+        _bigint(name="project_id", description="The project that the environment belongs to."),
+        _text(name="environment", description="The name of the environment."),
+        _bool(name="visible", description="Whether the service shows the environment."),
     ),
 )
 
 RQL_JOBS = Resource(
     name="rql_jobs",
-    description="A query that someone ran at the service.",
+    description="A query that a user ran in the service.",
     path="/v1/rql/jobs",
     rows_at=("result", "jobs"),
     paged=True,
@@ -234,22 +233,22 @@ RQL_JOBS = Resource(
     changes_silently=True,
     freshness=_EVERY_QUARTER_HOUR,
     columns=(
-        _bigint(name="id", description="Job; grows with time."),
-        _bigint(name="project_id", description="Project it was run in."),
-        _bigint(name="project_group_id", nullable=True, description="Group of projects it was run over."),
-        _text(name="query_string", description="The query."),
+        _bigint(name="id", description="ID of the job; grows with time."),
+        _bigint(name="project_id", description="The project that it was run in."),
+        _bigint(name="project_group_id", nullable=True, description="The group of projects that it was run over."),
+        _text(name="query_string", description="The text of the query."),
         _text(
             name="status", description="new, running, success, failed, cancelled, timed_out, or Deleted after 7 days."
         ),
-        _text(name="job_hash", description="Fingerprint of the query."),
-        _timestamp(name="date_created", description="When it was submitted."),
-        _timestamp(name="date_modified", description="When its status last changed."),
+        _text(name="job_hash", description="The fingerprint of the query."),
+        _timestamp(name="date_created", description="The time when the query was submitted."),
+        _timestamp(name="date_modified", description="The time when the status last changed."),
     ),
 )
 
 TOP_ACTIVE_ITEMS = Resource(
     name="top_active_items",
-    description="One of the ten busiest items in a snapshot; the newest snapshot_at is the current top ten.",
+    description="One of the ten most active items in a snapshot; the newest snapshot_at is the current top ten.",
     path="/v1/reports/top_active_items",
     rows_at=("result",),
     unwrap="item",
@@ -261,21 +260,21 @@ TOP_ACTIVE_ITEMS = Resource(
         _timestamp(
             name="snapshot_at",
             origin=Origin.SNAPSHOT_HOUR,
-            description="Hour of the snapshot; a later one within the hour replaces it.",
+            description="The hour of the snapshot; a later snapshot within the hour replaces it.",
         ),
-        _bigint(name="rank", origin=Origin.RANK, description="Place in the snapshot, from 1."),
-        _bigint(name="id", description="Item, across projects."),
-        _bigint(name="counter", description="Item within its project."),
-        _bigint(name="project_id", description="Project of the item."),
-        _text(name="environment", description="Environment in which the item was first seen."),
-        _text(name="title", description="Title of the item."),
+        _bigint(name="rank", origin=Origin.RANK, description="The rank in the snapshot, from 1."),
+        _bigint(name="id", description="ID of the item, unique across projects."),
+        _bigint(name="counter", description="The item's number within its project."),
+        _bigint(name="project_id", description="The item's project."),
+        _text(name="environment", description="The environment in which the item was first seen."),
+        _text(name="title", description="The title of the item."),
         _bigint(name="level", description="10 debug, 20 info, 30 warning, 40 error, 50 critical."),
-        _bigint(name="framework", description="Framework, by the service's number."),
-        _bigint(name="occurrences", description="Occurrences in the hours asked for."),
-        _bigint(name="unique_occurrences", nullable=True, description="Distinct hosts or people affected."),
+        _bigint(name="framework", description="The framework, as the service numbers it."),
+        _bigint(name="occurrences", description="The number of occurrences in the hours requested."),
+        _bigint(name="unique_occurrences", nullable=True, description="Number of distinct hosts or people affected."),
         _bigint(name="group_status", description="1 for a plain item, 2 for a merged group."),
-        _timestamp(name="last_occurrence_timestamp", description="When the newest occurrence was received."),
-        _json(name="counts", description="Occurrences of each hour, oldest first."),
+        _timestamp(name="last_occurrence_timestamp", description="The time when the newest occurrence was received."),
+        _json(name="counts", description="The number of occurrences in each hour, oldest first."),
     ),
 )
 
@@ -290,19 +289,19 @@ PROJECTS = Resource(
     complete_listing=True,
     listed_within=("account_id",),
     columns=(
-        _bigint(name="id", description="Project."),
-        _bigint(name="account_id", description="Account it belongs to."),
-        _text(name="name", nullable=True, description="Name; null once it is deleted."),
+        _bigint(name="id", description="ID of the project."),
+        _bigint(name="account_id", description="The account that the project belongs to."),
+        _text(name="name", nullable=True, description="The name; null once the project is deleted."),
         _bool(
             name="deleted",
             origin=Origin.IS_NULL,
             path=("name",),
-            description="Whether it was deleted: the service goes on listing it, without its name.",
+            description="Whether the project was deleted: the service goes on listing it, without its name.",
         ),
-        _text(name="status", nullable=True, description="Status."),
-        _timestamp(name="date_created", description="When it was created."),
-        _timestamp(name="date_modified", description="When it was last changed."),
-        _json(name="settings_data", secret=True, description="Settings, with the keys of integrations."),
+        _text(name="status", nullable=True, description="The status of the project."),
+        _timestamp(name="date_created", description="The time when the project was created."),
+        _timestamp(name="date_modified", description="The time when the project was last changed."),
+        _json(name="settings_data", secret=True, description="Settings, including the keys of integrations."),
     ),
 )
 
@@ -317,10 +316,10 @@ TEAMS = Resource(
     complete_listing=True,
     listed_within=("account_id",),
     columns=(
-        _bigint(name="id", description="Team."),
-        _bigint(name="account_id", description="Account it belongs to."),
-        _text(name="name", description="Name."),
-        _text(name="access_level", description="What its members may do."),
+        _bigint(name="id", description="ID of the team."),
+        _bigint(name="account_id", description="The account that the team belongs to."),
+        _text(name="name", description="The name of the team."),
+        _text(name="access_level", description="The permissions of the team's members."),
     ),
 )
 
@@ -333,9 +332,9 @@ USERS = Resource(
     account_key=True,
     complete_listing=True,
     columns=(
-        _bigint(name="id", description="User."),
-        _text(name="username", personal=True, description="Name the user signs in with."),
-        _text(name="email", personal=True, description="Address of the user."),
+        _bigint(name="id", description="ID of the user."),
+        _text(name="username", personal=True, description="The name that the user signs in with."),
+        _text(name="email", personal=True, description="The e-mail address of the user."),
     ),
 )
 
@@ -356,9 +355,9 @@ RESOURCES = validate_catalog(
 
 def get_resource(name: str) -> Resource:
     """Return the resource called `name`; KeyError if the catalog has none."""
-    return {row.name: row for row in RESOURCES}[name]
+    return {resource.name: resource for resource in RESOURCES}[name]
 
 
 def resources_in(group: Group) -> tuple[Resource, ...]:
     """Return the resources of a group, in the catalog's order."""
-    return tuple(row for row in RESOURCES if row.group == group)
+    return tuple(resource for resource in RESOURCES if resource.group == group)

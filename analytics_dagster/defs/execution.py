@@ -18,7 +18,7 @@ from dlt.common.warnings import DltDeprecationWarning
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.metadata import metadata
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.errors import AnalyticsError, known_cause
+from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
 from analytics_dagster.ingest.load import Loader, LoadReport
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.lock import write_lock
@@ -62,7 +62,7 @@ def load_selected(
                     report = _load(context, dlt, loader, row, window, resume=resume)
                 except Exception as error:  # whatever it is, the others are to load
                     failed[row.name] = sentence(error, row.name)
-                    context.log.error(failed[row.name], exc_info=not known_cause(error))  # noqa: TRY400 - a known one needs no trace
+                    context.log.error(failed[row.name], exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
                 else:
                     yield dg.MaterializeResult(asset_key=asset_key(row), metadata=metadata(report, settings, place))
     except AnalyticsError as error:
@@ -95,7 +95,7 @@ def _load(
 
 def sentence(error: BaseException, name: str) -> str:
     """Return what went wrong as a sentence, out of whatever dlt wrapped around it."""
-    if (known := known_cause(error)) is not None:
+    if (known := find_analytics_error(error)) is not None:
         return str(known)
     cause = error
     while cause.__cause__ is not None:

@@ -44,5 +44,5 @@ def announcement(watermark: WatermarkValues) -> dict[str, int | str]:
     return {
         "settled_rows": watermark.settled_rows,
         "newest_key": watermark.newest_key,
-        **{f"newest_{name}": value for name, value in watermark.shown.items()},
+        **{f"newest_{name}": value for name, value in watermark.labels.items()},
     }

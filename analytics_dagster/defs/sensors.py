@@ -52,7 +52,7 @@ def _news_sensor(
         if found is None:
             reason = f"As at the last run: {now}." if now.rows else "Its table is empty."
             return dg.SensorResult(skip_reason=f"No news of {name}. {reason}", cursor=now.cursor)
-        shown = announcer.watermark.shown if announcer.watermark else ()
+        shown = announcer.watermark.labels if announcer.watermark else ()
         request = dg.RunRequest(
             run_key=found.key,
             asset_selection=[asset_key(row) for row in waiting],

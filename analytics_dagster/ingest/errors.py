@@ -1,11 +1,11 @@
-"""Errors a person is meant to read: each message is a sentence that ends with what to do.
+"""Errors for users: each message is a sentence that ends with the remedy.
 
-Anything else that escapes this package is a defect.
+Any other exception that leaves the package `ingest` is a defect.
 """
 
 
 class AnalyticsError(Exception):
-    """Base of the errors below."""
+    """Base class of the errors below."""
 
 
 class SettingsError(AnalyticsError):
@@ -13,10 +13,10 @@ class SettingsError(AnalyticsError):
 
 
 class AnalyticsApiError(AnalyticsError):
-    """The service refused a request, or went on failing after the retries.
+    """The service refused a request, or still failed after the retries.
 
     Attributes:
-        resource: Resource that was being read.
+        resource: Name of the resource that was being read.
         status: HTTP status of the last reply, or None if there was no reply.
     """
 
@@ -34,8 +34,8 @@ class InvalidValueError(ValueError):
     """A value does not fit its column. The message names the column and the problem; the row is rejected."""
 
 
-def known_cause(error: BaseException | None) -> AnalyticsError | None:
-    """Return the error of ours that dlt or Dagster wrapped in another; None if there is none."""
+def find_analytics_error(error: BaseException | None) -> AnalyticsError | None:
+    """Return the first `AnalyticsError` in an exception's chain of causes, where dlt or Dagster wrapped it; or None."""
     while error is not None and not isinstance(error, AnalyticsError):
         error = error.__cause__ or error.__context__
     return error

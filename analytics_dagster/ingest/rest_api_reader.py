@@ -6,7 +6,7 @@ https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import requests
 from dlt.extract.exceptions import ResourceExtractionError
@@ -32,7 +32,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
         pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(_to_page))
         previous: list[Any] = []
         try:
-            with config["client"]["session"]:
+            with cast("requests.Session", config["client"]["session"]):
                 for page in pages:
                     if page.rows and page.rows == previous:
                         break  # the service ignores the page number and would send this page for ever

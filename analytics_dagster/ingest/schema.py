@@ -1,4 +1,11 @@
-"""Schemas: the catalog's columns as dlt hints and as an Arrow schema, and the columns of the loader's own tables."""
+"""Schemas: the catalog's columns as dlt hints and as an Arrow schema, and the columns of the loader's own tables.
+
+https://dlthub.com/docs/general-usage/schema
+
+    columns = table_columns(resource)
+    table = pa.table(arrays, schema=arrow_schema(columns))
+    dlt.resource([table], columns=column_hints(columns))
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,40 +24,40 @@ ARROW_TYPES = {
 
 
 REJECTED_ROWS = "rejected_rows"
-"""Table of the rows that do not fit their columns."""
+"""Table of rows that do not fit their columns."""
 
 
 REJECTED_COLUMNS = (
     Column(name="row_hash", type=ColumnType.TEXT, description="SHA-256 of the resource's name and the raw row."),
-    Column(name="resource", type=ColumnType.TEXT, description="Resource the row belongs to."),
-    Column(name="reason", type=ColumnType.TEXT, description="Which field does not fit, and why."),
-    Column(name="first_seen", type=ColumnType.TIMESTAMP, description="When it was first read."),
-    Column(name="last_seen", type=ColumnType.TIMESTAMP, description="When it was last read."),
+    Column(name="resource", type=ColumnType.TEXT, description="The resource that the row belongs to."),
+    Column(name="reason", type=ColumnType.TEXT, description="The field that does not fit, and why."),
+    Column(name="first_seen", type=ColumnType.TIMESTAMP, description="The time when the row was first read."),
+    Column(name="last_seen", type=ColumnType.TIMESTAMP, description="The time when the row was last read."),
     Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
 )
 
 
 LOAD_WINDOWS = "load_windows"
-"""Table of what was loaded: one row a load and resource."""
+"""Table of loaded windows: one row for each load of a resource."""
 
 
 LOAD_WINDOWS_COLUMNS = (
-    Column(name="resource", type=ColumnType.TEXT, description="Resource that was loaded."),
-    Column(name="source", type=ColumnType.TEXT, description="base_url it was loaded from."),
+    Column(name="resource", type=ColumnType.TEXT, description="The resource that was loaded."),
+    Column(name="source", type=ColumnType.TEXT, description="The base_url that it was loaded from."),
     Column(
         name="window_start",
         type=ColumnType.TIMESTAMP,
         nullable=True,
-        description="Start of the window, without lookback; null for the beginning of the list.",
+        description="The start of the window, without lookback; null for the oldest row.",
     ),
-    Column(name="window_end", type=ColumnType.TIMESTAMP, description="End of the window, never in the future."),
+    Column(name="window_end", type=ColumnType.TIMESTAMP, description="The end of the window, never in the future."),
     Column(name="rows_loaded", type=ColumnType.BIGINT, description="Rows that the load read in the window."),
-    Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="When the rows were in the table."),
+    Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="The time when the rows were in the table."),
 )
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """Return the Arrow schema of columns, nullability included."""
+    """Return the Arrow schema of columns, including nullability."""
     return pa.schema(
         [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
     )

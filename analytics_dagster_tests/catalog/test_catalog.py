@@ -1,4 +1,4 @@
-"""The catalog says what the specification says, spelled out here once more, and refuses impossible rows."""
+"""The catalog equals the specification, spelled out here once more, and refuses impossible resources."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -100,7 +100,7 @@ LIFTED = {
 
 
 def test_the_catalog_holds_the_ten_resources_in_the_order_of_the_specification() -> None:
-    assert [row.name for row in RESOURCES] == NAMES
+    assert [resource.name for resource in RESOURCES] == NAMES
     assert len(NAMES) == 10
 
 
@@ -110,13 +110,13 @@ def test_the_catalog_holds_the_ten_resources_in_the_order_of_the_specification()
 def test_a_resource_is_asked_for_as_specified(
     name: str, request_line: str, rows_at: str, page_size: int | str | None, primary_key: str, cursor: str | None
 ) -> None:
-    row = get_resource(name)
+    resource = get_resource(name)
 
-    assert f"{row.method} {row.path}" == request_line
-    assert " ".join(filter(None, [".".join(row.rows_at), row.unwrap])) == rows_at
-    assert (row.page_size or "as served" if row.paged else None) == page_size
-    assert " ".join(row.primary_key) == primary_key
-    assert row.cursor == cursor
+    assert f"{resource.method} {resource.path}" == request_line
+    assert " ".join(filter(None, [".".join(resource.rows_at), resource.unwrap])) == rows_at
+    assert (resource.page_size or "as served" if resource.paged else None) == page_size
+    assert " ".join(resource.primary_key) == primary_key
+    assert resource.cursor == cursor
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,9 +139,9 @@ def test_a_resource_has_the_documented_fields_with_their_types(name: str) -> Non
 
 def test_columns_that_are_no_fields_are_these() -> None:
     derived = {
-        f"{row.name}.{column.name}": (column.origin, ".".join(column.path))
-        for row in RESOURCES
-        for column in row.columns
+        f"{resource.name}.{column.name}": (column.origin, ".".join(column.path))
+        for resource in RESOURCES
+        for column in resource.columns
         if column.origin not in {Origin.ROW, Origin.ENVELOPE}
     }
 
@@ -154,8 +154,12 @@ def test_columns_that_are_no_fields_are_these() -> None:
 
 
 def test_what_is_secret_or_personal_is_marked() -> None:
-    secret = {f"{row.name}.{column.name}" for row in RESOURCES for column in row.columns if column.secret}
-    personal = {f"{row.name}.{column.name}" for row in RESOURCES for column in row.columns if column.personal}
+    secret = {
+        f"{resource.name}.{column.name}" for resource in RESOURCES for column in resource.columns if column.secret
+    }
+    personal = {
+        f"{resource.name}.{column.name}" for resource in RESOURCES for column in resource.columns if column.personal
+    }
     data = get_resource("occurrences").column("data")
 
     assert secret == {"projects.settings_data"}
@@ -176,11 +180,11 @@ def test_what_is_secret_or_personal_is_marked() -> None:
 
 
 def test_the_account_key_is_for_projects_teams_and_users() -> None:
-    assert {row.name for row in RESOURCES if row.account_key} == {"projects", "teams", "users"}
+    assert {resource.name for resource in RESOURCES if resource.account_key} == {"projects", "teams", "users"}
 
 
 def test_groups_part_the_resources_by_how_they_are_refreshed() -> None:
-    assert {group: [row.name for row in resources_in(group)] for group in GROUPS} == {
+    assert {group: [resource.name for resource in resources_in(group)] for group in GROUPS} == {
         "incremental": ["items", "occurrences", "deploys", "rql_jobs"],
         "reference": ["environments", "projects", "teams", "users"],
         "metrics": ["items_metrics", "top_active_items"],
@@ -188,7 +192,7 @@ def test_groups_part_the_resources_by_how_they_are_refreshed() -> None:
 
 
 def test_lookbacks_outlast_what_changes_after_the_fact() -> None:
-    assert {row.name: row.lookback for row in RESOURCES if row.lookback} == {
+    assert {resource.name: resource.lookback for resource in RESOURCES if resource.lookback} == {
         "items": timedelta(minutes=10),
         "occurrences": timedelta(minutes=10),
         "deploys": timedelta(minutes=90),  # one that runs settles within 60
@@ -197,7 +201,7 @@ def test_lookbacks_outlast_what_changes_after_the_fact() -> None:
 
 
 def test_jobs_are_ordered_by_another_time_than_their_cursor() -> None:
-    ordered_by = {row.name: row.ordered_by for row in RESOURCES if row.incremental}
+    ordered_by = {resource.name: resource.ordered_by for resource in RESOURCES if resource.incremental}
 
     assert ordered_by == {
         "items": "last_occurrence_timestamp",
@@ -217,21 +221,21 @@ def test_items_metrics_ask_for_counters_of_items_in_safe_batches() -> None:
 
 
 def test_references_between_resources_lead_somewhere() -> None:
-    assert {row.refresh_after for row in RESOURCES} - {None} <= set(NAMES)
-    assert {row.name for row in RESOURCES if row.refresh_after} == {"items_metrics", "top_active_items"}
+    assert {resource.refresh_after for resource in RESOURCES} - {None} <= set(NAMES)
+    assert {resource.name for resource in RESOURCES if resource.refresh_after} == {"items_metrics", "top_active_items"}
 
 
 def test_everything_is_described() -> None:
-    columns = {f"{row.name}.{column.name}": column for row in RESOURCES for column in table_columns(row)}
+    columns = {f"{resource.name}.{column.name}": column for resource in RESOURCES for column in table_columns(resource)}
     texts = {name: column.description for name, column in columns.items()} | {
-        row.name: row.description for row in RESOURCES
+        resource.name: resource.description for resource in RESOURCES
     }
 
     assert [name for name, text in texts.items() if len(text) < 5 or not text.endswith(".")] == []
 
 
 def test_a_table_has_the_stored_columns_and_the_bookkeeping() -> None:
-    names = {row.name: [column.name for column in table_columns(row)] for row in RESOURCES}
+    names = {resource.name: [column.name for column in table_columns(resource)] for resource in RESOURCES}
 
     assert names["deploys"][-4:] == ["comment", "extra", "read_at", "read_seq"]
     assert names["users"] == ["id", "username", "email", "extra", "read_at", "read_seq", "removed_at"]
@@ -248,7 +252,7 @@ def test_a_table_has_the_stored_columns_and_the_bookkeeping() -> None:
 def test_no_field_of_the_service_has_the_name_of_a_bookkeeping_column() -> None:
     reserved = {column.name for column in (*BOOKKEEPING_COLUMNS, REMOVED_AT)}
 
-    assert [row.name for row in RESOURCES if reserved & {column.name for column in row.columns}] == []
+    assert [resource.name for resource in RESOURCES if reserved & {column.name for column in resource.columns}] == []
 
 
 def test_an_unknown_resource_is_a_key_error() -> None:
@@ -256,7 +260,7 @@ def test_an_unknown_resource_is_a_key_error() -> None:
         get_resource("gadgets")
 
 
-# -- impossible rows ------------------------------------------------------------------------------------------
+# -- impossible resources ---------------------------------------------------------------------------------------
 
 column = partial(Column, description="A value.")
 ID = column(name="id", type=ColumnType.BIGINT)
@@ -286,38 +290,47 @@ def gadgets(**facts: Any) -> Resource:
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        ({"columns": (ID, ID)}, "declares a column twice"),
-        ({"primary_key": ("uuid",)}, "primary_key names ['uuid'], which it does not declare"),
-        ({"cursor": "later"}, "cursor names ['later'], which it does not declare"),
-        ({**ORDERED, "ordered_by": "later"}, "ordered_by names ['later'], which it does not declare"),
-        ({"replace_by": ("batch",)}, "replace_by names ['batch'], which it does not declare"),
+        ({"columns": (ID, ID)}, "names of columns must be unique"),
+        ({"primary_key": ("uuid",)}, "primary_key must name declared columns; unknown: uuid"),
+        ({"cursor": "later"}, "cursor must name declared columns; unknown: later"),
+        ({**ORDERED, "ordered_by": "later"}, "ordered_by must name declared columns; unknown: later"),
+        ({"replace_by": ("batch",)}, "replace_by must name declared columns; unknown: batch"),
         (
             {"complete_listing": True, "listed_within": ("account",)},
-            "listed_within names ['account'], which it does not declare",
+            "listed_within must name declared columns; unknown: account",
         ),
-        ({"primary_key": ("id", "note")}, "a column of its primary key is nullable"),
-        ({"primary_key": ("email",)}, "a column of its primary key is nullable"),
-        ({"cursor": "id"}, "id orders or cuts rows by time, but is no timestamp"),
-        ({**ORDERED, "ordered_by": "id"}, "id orders or cuts rows by time, but is no timestamp"),
-        ({"page_size": 20}, "has a page size but no pages"),
-        ({"cursor": "at", "ordered_by": "at"}, "is ordered, but lacks pages or a cursor"),
-        ({"paged": True, "ordered_by": "at"}, "is ordered, but lacks pages or a cursor"),
-        ({"lookback": timedelta(minutes=1)}, "only windows have a lookback"),
-        ({"changes_silently": True}, "only windows have a lookback or a nightly refresh"),
-        ({"listed_within": ("id",)}, "only a complete listing is bounded by columns"),
-        ({"watermark": WatermarkColumns(settled_by="done", shown=())}, "watermark names ['done']"),
-        ({"watermark": WatermarkColumns(settled_by="at", shown=("title",))}, "watermark names ['title']"),
+        ({"primary_key": ("id", "note")}, "primary_key must not be nullable"),
+        ({"primary_key": ("email",)}, "primary_key must not be nullable"),
+        ({"cursor": "id"}, "cursor and ordered_by must be timestamps"),
+        ({**ORDERED, "ordered_by": "id"}, "cursor and ordered_by must be timestamps"),
+        ({"page_size": 20}, "page_size must be left out unless paged"),
+        ({"cursor": "at", "ordered_by": "at"}, "paged and cursor must be set for ordered_by"),
+        ({"paged": True, "ordered_by": "at"}, "paged and cursor must be set for ordered_by"),
+        ({"lookback": timedelta(minutes=1)}, "ordered_by must be set for lookback and changes_silently"),
+        ({"changes_silently": True}, "ordered_by must be set for lookback and changes_silently"),
+        ({"listed_within": ("id",)}, "complete_listing must be set for listed_within"),
         (
-            {"watermark": WatermarkColumns(settled_by="at", shown=()), "primary_key": ("id", "at")},
-            "announces its newest row, which only a key of one column tells",
+            {"watermark": WatermarkColumns(settled_by="done", labels=())},
+            "watermark must name declared columns; unknown: done",
         ),
-        ({"cursor": "at", "references": WIDGET}, "references names ['widget_id'], which it does not declare"),
+        (
+            {"watermark": WatermarkColumns(settled_by="at", labels=("title",))},
+            "watermark must name declared columns; unknown: title",
+        ),
+        (
+            {"watermark": WatermarkColumns(settled_by="at", labels=()), "primary_key": ("id", "at")},
+            "primary_key must be one column for watermark",
+        ),
+        ({"cursor": "at", "references": WIDGET}, "references must name declared columns; unknown: widget_id"),
         (
             {"columns": (ID, WIDGET_ID), "references": WIDGET},
-            "has references, but no cursor that tells which are young",
+            "cursor must be set for references",
         ),
-        ({**ORDERED, "complete_listing": True}, "is incremental"),
-        ({**ORDERED, "refresh_after": "deploys"}, "is incremental"),
+        ({**ORDERED, "complete_listing": True}, "refresh_after and complete_listing must be left out with ordered_by"),
+        (
+            {**ORDERED, "refresh_after": "deploys"},
+            "refresh_after and complete_listing must be left out with ordered_by",
+        ),
     ],
 )
 def test_an_impossible_resource_is_refused_with_a_sentence(facts: dict[str, Any], sentence: str) -> None:
@@ -333,34 +346,40 @@ def test_a_resource_refers_only_to_one_whose_rows_have_a_key_of_one_column() -> 
 
     assert validate_catalog(referring, widgets) == (referring, widgets)
     assert WIDGET.noun == "widget"
-    with pytest.raises(ValueError, match=r"^Resource 'gadgets' refers to a row of 'widgets' by one column, .+\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Resource 'gadgets': references must name a resource whose primary key is one column\.$"
+    ):
         validate_catalog(referring, replace(widgets, primary_key=("id", "at")))
-    with pytest.raises(ValueError, match=r"^Resource 'gadgets': references names 'widgets', which .+ lacks\.$"):
+    with pytest.raises(ValueError, match=r"^Resource 'gadgets': references must name a resource; unknown: widgets\.$"):
         validate_catalog(referring)
 
 
 def test_a_resource_waits_only_for_one_that_announces_its_new_rows() -> None:
     waiting, silent = gadgets(refresh_after="widgets"), replace(gadgets(), name="widgets")
-    announcing = replace(silent, watermark=WatermarkColumns(settled_by="at", shown=("note",)))
+    announcing = replace(silent, watermark=WatermarkColumns(settled_by="at", labels=("note",)))
 
     assert validate_catalog(waiting, announcing) == (waiting, announcing)
-    with pytest.raises(ValueError, match=r"^Resource 'gadgets' waits for 'widgets', which announces no new rows\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Resource 'gadgets': refresh_after must name a resource with a watermark\.$"
+    ):
         validate_catalog(waiting, silent)
-    with pytest.raises(ValueError, match=r"^Resource 'gadgets': refresh_after names 'widgets', which .+ lacks\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Resource 'gadgets': refresh_after must name a resource; unknown: widgets\.$"
+    ):
         validate_catalog(waiting)
 
 
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        ({"secret_paths": (("key",),)}, "only a JSON column has paths inside it"),
-        ({"personal_paths": (("email",),)}, "only a JSON column has paths inside it"),
-        ({"origin": Origin.INSIDE, "nullable": True}, "origin inside and path () do not agree"),
-        ({"origin": Origin.ENVELOPE}, "origin envelope and path () do not agree"),
-        ({"origin": Origin.IS_NULL}, "origin is_null and path () do not agree"),
-        ({"path": ("data",)}, "origin row and path ('data',) do not agree"),
-        ({"origin": Origin.RANK, "path": ("rank",)}, "origin rank and path ('rank',) do not agree"),
-        ({"origin": Origin.INSIDE, "path": ("data", "x")}, "a value inside an unbounded object can always be missing"),
+        ({"secret_paths": (("key",),)}, "type must be JSON for secret_paths and personal_paths"),
+        ({"personal_paths": (("email",),)}, "type must be JSON for secret_paths and personal_paths"),
+        ({"origin": Origin.INSIDE, "nullable": True}, "path must not be empty for origin inside"),
+        ({"origin": Origin.ENVELOPE}, "path must not be empty for origin envelope"),
+        ({"origin": Origin.IS_NULL}, "path must not be empty for origin is_null"),
+        ({"path": ("data",)}, "path must be empty for origin row"),
+        ({"origin": Origin.RANK, "path": ("rank",)}, "path must be empty for origin rank"),
+        ({"origin": Origin.INSIDE, "path": ("data", "x")}, "nullable must be true for origin inside"),
     ],
 )
 def test_an_impossible_column_is_refused_with_a_sentence(facts: dict[str, Any], sentence: str) -> None:
@@ -372,13 +391,13 @@ def test_an_impossible_column_is_refused_with_a_sentence(facts: dict[str, Any], 
 
 @pytest.mark.parametrize(("warn", "fail"), [(2, 1), (1, 1), (0, 1), (-1, 1)])
 def test_freshness_that_fails_before_it_warns_is_refused(warn: int, fail: int) -> None:
-    with pytest.raises(ValueError, match=r"^Freshness warns .+ before it fails .+\.$"):
+    with pytest.raises(ValueError, match=r"^Freshness: warn_after must be between 0 and fail_after\.$"):
         Freshness(warn_after=timedelta(hours=warn), fail_after=timedelta(hours=fail))
 
 
 def test_an_eleventh_resource_is_one_more_row() -> None:
-    row = gadgets(**ORDERED, page_size=20, lookback=timedelta(minutes=5), changes_silently=True)
+    resource = gadgets(**ORDERED, page_size=20, lookback=timedelta(minutes=5), changes_silently=True)
 
-    assert (row.incremental, row.group) == (True, "incremental")
+    assert (resource.incremental, resource.group) == (True, "incremental")
     assert gadgets(complete_listing=True, listed_within=("id",)).group == "reference"
     assert gadgets(refresh_after="deploys").group == "metrics"

@@ -34,7 +34,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_nothing_that_is_read_or_configured_becomes_part_of_a_statement(project: Project, statements: list[str]):
-    paths = {row.name: FOLDER + row.path for row in RESOURCES}
+    paths = {resource.name: FOLDER + resource.path for resource in RESOURCES}
     with Sandbox(history_days=0, rate_limit=1_000_000, paths=paths) as service:
         address = service.url + FOLDER
         project.set(base_url=address, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY)
@@ -62,7 +62,7 @@ def test_nothing_that_is_read_or_configured_becomes_part_of_a_statement(project:
     assert project.rows("load_windows", "DISTINCT source") == [(address,)]
 
 
-@pytest.mark.parametrize("resource", RESOURCES, ids=lambda row: row.name)
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
 def test_the_names_that_statements_are_built_from_are_plain(resource):
     names = [resource.name, *(column.name for column in table_columns(resource))]
     assert [name for name in names if not re.fullmatch("[a-z][a-z0-9_]*", name)] == []

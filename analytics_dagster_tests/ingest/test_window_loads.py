@@ -10,7 +10,7 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, a_project, materializations
 from analytics_dagster_tests.support.service import a_service, truth
 
-INCREMENTAL = [row.name for row in RESOURCES if row.incremental]
+INCREMENTAL = [resource.name for resource in RESOURCES if resource.incremental]
 NOW = datetime.now(UTC)
 FORMATS = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%d-%H:%M"}
 SPANS = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}

@@ -73,9 +73,9 @@ def test_coverage_reaches_to_its_first_gap(windows: list[Window], start: datetim
 
 
 def test_a_window_must_not_end_before_or_when_it_starts() -> None:
-    with pytest.raises(ValueError, match="A window ends"):
+    with pytest.raises(ValueError, match="A window must end"):
         Window(start=day(2), end=day(1))
-    with pytest.raises(ValueError, match="A window ends"):
+    with pytest.raises(ValueError, match="A window must end"):
         Window(start=day(1), end=day(1))
 
 

@@ -149,7 +149,7 @@ def test_rows_of_the_sandbox_do_not_go_into_a_warehouse_of_real_ones(project: Pr
         project.monkeypatch.delenv(f"SOURCES__ANALYTICS__{name.upper()}")
     project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(place))
     text = failure(project.materialize("deploys", partition=TODAY))
-    assert text.startswith(f"The warehouse holds rows of {service.url}; rows of sandbox do not belong beside them.")
+    assert text.startswith(f"The warehouse holds rows of {service.url}; rows of sandbox must not be mixed with them.")
 
 
 def test_definitions_load_with_no_key_no_network_and_no_file(tmp_path: Path):

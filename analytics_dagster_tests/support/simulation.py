@@ -17,7 +17,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.catalog import RESOURCES, get_resource
 from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
-from analytics_dagster.ingest.errors import AnalyticsApiError, known_cause
+from analytics_dagster.ingest.errors import AnalyticsApiError, find_analytics_error
 from analytics_dagster.ingest.load import Loader
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.warehouse.lock import write_lock
@@ -181,7 +181,7 @@ class Simulation:
                     return
                 load.finish()
         except PipelineStepFailed as error:
-            if not isinstance(known_cause(error), AnalyticsApiError):
+            if not isinstance(find_analytics_error(error), AnalyticsApiError):
                 raise
             self.happened["failed loads"] += 1
             return

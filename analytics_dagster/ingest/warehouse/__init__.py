@@ -1,1 +1,4 @@
-"""The warehouse: its location, lock, dlt pipeline, the state kept beside the rows, and the figures of its tables."""
+"""The warehouse: location, lock, dlt pipeline, merge, load state and table statistics.
+
+Nothing here imports the modules that extract rows; the lint rules forbid it.
+"""

@@ -1,9 +1,11 @@
-"""dlt's DuckDB destination, merging straight from a load's Parquet files.
+"""dlt's DuckDB destination with a merge of its own, straight from a load's Parquet files.
 
-dlt itself copies the files into a staging table, merges from there and empties it: every row is written twice, and
-the newest version of a row is found by sorting whole rows. Here the versions are compared by their keys alone and
-each row is read once, from its file into its table, in one transaction. What is merged by which columns is said by
-the hints of the table, as ever.
+https://dlthub.com/docs/dlt-ecosystem/destinations/duckdb
+
+dlt copies the files into a staging table, merges from there and empties it: every row is written twice, and the newest
+version of a row is found by sorting whole rows. This merge compares versions by their keys alone and reads each row
+once, from its file into its table, in one transaction. It takes the hints of dlt's `delete-insert` strategy. dlt's
+minor version is pinned in `pyproject.toml`, since the classes below extend internals of dlt.
 """
 
 import logging
@@ -14,12 +16,7 @@ from typing import Any, cast
 import dlt
 import pyarrow as pa
 from dlt.common.destination import DestinationCapabilitiesContext, PreparedTableSchema
-from dlt.common.destination.client import (
-    FollowupJobRequest,
-    HasFollowupJobs,
-    LoadJob,
-    RunnableLoadJob,
-)
+from dlt.common.destination.client import FollowupJobRequest, HasFollowupJobs, LoadJob, RunnableLoadJob
 from dlt.common.schema.typing import TColumnProp, TTableSchema
 from dlt.common.schema.utils import get_columns_names_with_prop, get_dedup_sort_tuple
 from dlt.common.storages.load_package import LoadJobInfo
@@ -31,26 +28,26 @@ from dlt.destinations.sql_client import SqlClientBase
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = ("Out of Memory", "failed to pin block")
-"""What DuckDB's messages have in common when its memory limit was too low: in a statement, and in a commit."""
+"""Texts in DuckDB's messages when its memory limit was too low: in a statement, and in a commit."""
 
 
 class MergingDuckDb(dlt.destinations.duckdb):
-    """The destination."""
+    """dlt's DuckDB destination, except for the merge."""
 
     def _raw_capabilities(self) -> DestinationCapabilitiesContext:
         capabilities = super()._raw_capabilities()
-        # What a merge is asked for with: a file that names the Parquet files.
+        # The merge job's file is a reference: it names the Parquet files.
         capabilities.supported_loader_file_formats = [*capabilities.supported_loader_file_formats, "reference"]
         return capabilities
 
     @property
     def client_class(self) -> type[DuckDbClient]:
-        """The client that starts the jobs below."""
+        """Client that creates the jobs below."""
         return _MergingClient
 
 
 class _MergingClient(DuckDbClient):
-    """Lets the Parquet files of a merged table lie until all are there, then merges them together."""
+    """Creates one merge job a table, once all Parquet files of the table are written."""
 
     def should_load_data_to_staging_dataset(self, table_name: str) -> bool:
         return False
@@ -66,7 +63,7 @@ class _MergingClient(DuckDbClient):
             return super().create_load_job(table, file_path, load_id, restore)
         if ReferenceFollowupJobRequest.is_reference_job(file_path):
             return _MergeJob(file_path)
-        assert file_path.endswith(".parquet"), f"{table['name']} is merged from Parquet files alone"
+        assert file_path.endswith(".parquet"), f"{table['name']} must be loaded from Parquet files"
         return _FileJob(file_path)
 
     def create_table_chain_completed_followup_jobs(
@@ -74,7 +71,7 @@ class _MergingClient(DuckDbClient):
         table_chain: Sequence[PreparedTableSchema],
         completed_table_chain_jobs: Sequence[LoadJobInfo] | None = None,
     ) -> list[FollowupJobRequest]:
-        (table,) = table_chain  # rows have no nested tables
+        (table,) = table_chain  # one table a resource: none is nested
         if table["write_disposition"] != "merge":
             return super().create_table_chain_completed_followup_jobs(table_chain, completed_table_chain_jobs)
         files = [job.file_path for job in completed_table_chain_jobs or ()]
@@ -82,7 +79,7 @@ class _MergingClient(DuckDbClient):
 
 
 class _FileJob(RunnableLoadJob, HasFollowupJobs):
-    """Does nothing with a file: it is merged when all are there."""
+    """Leaves a file to the merge job that follows."""
 
     def run(self) -> None:
         pass
@@ -96,33 +93,33 @@ class _MergeJob(RunnableLoadJob):
         sql: SqlClientBase[Any] = client.sql_client
         table = sql.make_qualified_table_name(self.load_table_name)
         files = ReferenceFollowupJobRequest.resolve_references(self._file_path)
-        statements = list(_merge(cast("TTableSchema", self._load_table), table, files, sql.capabilities))
-        # What Arrow keeps for tables to come, DuckDB can use now.
+        statements = list(_build_merge(cast("TTableSchema", self._load_table), table, files, sql.capabilities))
+        # DuckDB can use the memory that Arrow keeps for later tables.
         pa.default_memory_pool().release_unused()
         try:
-            _run(statements, sql)
+            _run_transaction(statements, sql)
         except DatabaseTransientException as error:
-            # DuckDB cannot write every row in little memory: rows of a megabyte, a hundred at a time, need more.
+            # Some rows need more than the limit: DuckDB writes a hundred at a time, and each can be a megabyte.
             if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise
             logger.warning("%s: the rows do not fit into memory_limit; merging them without it", self.load_table_name)
-            # Not RESET: it changes what DuckDB says of its limit, not what it heeds (1.5.6).
-            _run(["SET GLOBAL memory_limit = '1TB'", *statements], sql)
+            # RESET would change the limit that DuckDB reports and keep the one that it applies (1.5.6).
+            _run_transaction(["SET GLOBAL memory_limit = '1TB'", *statements], sql)
 
 
-def _run(statements: Sequence[str], sql: SqlClientBase[Any]) -> None:
+def _run_transaction(statements: Sequence[str], sql: SqlClientBase[Any]) -> None:
     with sql.begin_transaction():
         for statement in statements:
             sql.execute_sql(statement)
 
 
-def _merge(
+def _build_merge(
     hints: TTableSchema, table: str, files: Sequence[str], duckdb: DestinationCapabilitiesContext
 ) -> Iterator[str]:
     """Yield the statements that merge files into a table.
 
-    Rows of the table go that share the primary key, or the merge key, with a row of the files; of the rows of the
-    files that share a primary key, the first by the column `dedup_sort` stays.
+    They delete the rows of the table that share the primary key, or the merge key, with a row of the files. Of the
+    files' rows that share a primary key, they insert the first by the column with the hint `dedup_sort`.
     """
     names = ", ".join(map(duckdb.escape_literal, files))
     rows = f"read_parquet([{names}], file_row_number=true, filename='file_name')"
@@ -134,7 +131,7 @@ def _merge(
         yield f"DELETE FROM {table} WHERE ({columns}) IN (SELECT ({columns}) FROM {rows})"
     sort = get_dedup_sort_tuple(hints)
     order = f" ORDER BY {duckdb.escape_identifier(sort[0])} {sort[1]}" if sort else ""
-    # Which rows are too many, not which are wanted: those are all, as a rule, and their list would fill the memory.
+    # Select the superseded rows: the list of rows to keep is usually the whole table and would not fit in memory.
     superseded = (
         f"SELECT file_name, file_row_number FROM {rows} "
         f"QUALIFY row_number() OVER (PARTITION BY {key('primary_key')}{order}) > 1"

@@ -1,4 +1,11 @@
-"""Load state: the table of loaded windows, the rejected rows, and the marks of removed rows, kept beside the rows."""
+"""Load state, kept in the warehouse beside the rows: loaded windows, rejected rows, marks of removed rows.
+
+It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usage/state), which cannot be queried.
+
+    with open_load_state(settings) as load_state:
+        load_state.record(resource, window, rows=65)
+        windows = load_state.windows(resource)
+"""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,28 +36,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WatermarkValues:
-    """What a table with rows tells of itself: see `catalog.WatermarkColumns`.
+    """Values of `catalog.WatermarkColumns` in a table that has rows.
 
     Attributes:
-        settled_rows: Rows that have settled.
+        settled_rows: Number of rows that have settled.
         newest_key: Highest key.
-        shown: Columns of that row, by name.
+        labels: Values of the label columns in the row with that key, by column.
     """
 
     settled_rows: int
     newest_key: int | str
-    shown: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 @contextmanager
 def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> Iterator["LoadState"]:
-    """Open the warehouse and what the loader keeps in it; create that if it is not there.
+    """Open the warehouse for loads; create the loader's own tables where they are missing.
 
-    DuckDB stays open as long as this does, so that it neither opens nor checkpoints its file for every load.
+    DuckDB stays open for the whole context: opening its file for every load would checkpoint it every time.
 
     Args:
-        settings: Which warehouse, and the address of the service.
-        pipelines_dir: Where dlt keeps its working files.
+        settings: Settings that name the warehouse and the service.
+        pipelines_dir: Folder of dlt's working files; dlt's default if None.
 
     Raises:
         WarehouseError: The warehouse holds rows of a real service while the sandbox is configured, or the reverse.
@@ -65,14 +72,19 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
             sources = set()
         if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
-                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} do not "
-                "belong beside them. Set base_url or the destination's credentials."
+                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
+                "be mixed with them. Set base_url or the destination's credentials."
             )
         yield load_state
 
 
 class LoadState:
-    """What the loader keeps in the warehouse: the windows that were loaded, and the rows that were rejected."""
+    """The loader's records in the warehouse.
+
+    Args:
+        client: An open SQL client of dlt.
+        source: Address of the service whose windows are read and recorded.
+    """
 
     def __init__(self, client: SqlClient, source: str) -> None:
         self._client = client
@@ -92,7 +104,7 @@ class LoadState:
         return [Window(start=start and utc(start), end=utc(end)) for start, end in rows]
 
     def record(self, resource: Resource, window: Window, rows: int) -> None:
-        """Record that a window of a resource was loaded. Its rows are in the table by now."""
+        """Record that a window of a resource was loaded; its rows must be in the table by then."""
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
         values = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
         self._run(
@@ -106,12 +118,12 @@ class LoadState:
         )
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
-        """Return when each rejected row of a resource was first seen, by its hash."""
+        """Return the time when each rejected row of a resource was first seen, by its hash."""
         rows = self._run(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
         return {row_hash: utc(seen) for row_hash, seen in rows}
 
     def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
-        """Return the values that a resource's requests ask for; none before the table they come from exists."""
+        """Return the values for the requests of a resource with a lookup; none before their table exists."""
         assert resource.lookup
         lookup = resource.lookup
         active = " OR ".join(f"{column} >= %s" for column in lookup.active_by)
@@ -125,19 +137,19 @@ class LoadState:
         return [row[0] for row in rows]
 
     def row_count(self, resource: Resource) -> int:
-        """Return how many rows the table of a resource has; 0 before it exists."""
+        """Return the number of rows in a resource's table; 0 before it exists."""
         try:
             return int(self._run(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
         except DatabaseUndefinedRelation:
             return 0
 
     def watermark(self, resource: Resource) -> WatermarkValues | None:
-        """Return what a resource's table announces; None if that is nothing, or if it has no row."""
+        """Return the watermark of a resource's table; None if it declares none or has no row."""
         if resource.watermark is None or not self.row_count(resource):
             return None
         (key,) = resource.primary_key
         table = "{" + resource.name + "}"
-        names = resource.watermark.shown
+        names = resource.watermark.labels
         settled = self._run(f"SELECT count({resource.watermark.settled_by}) FROM {table}")
         newest = self._run(
             f"SELECT {', '.join((key, *names))} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
@@ -145,27 +157,27 @@ class LoadState:
         return WatermarkValues(
             settled_rows=settled[0][0],
             newest_key=newest[0][0],
-            shown={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
+            labels={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
         )
 
     def mark_removed(self, resource: Resource, *, read_from: datetime, new_rows: int) -> int:
         """Mark the rows that a complete listing, read since `read_from`, lacked; return how many.
 
-        Only rows within the accounts or projects that the listing speaks of count. Where rows do not say which those
-        are, a listing that lacks more of the rows than it repeats is not believed: it may be another account's.
+        Marks are limited to the accounts or projects in the listing. Where rows name neither, a listing that lacks more
+        rows than it repeats marks none: it may be another account's.
 
         Args:
-            resource: What was listed.
-            read_from: When the load began.
+            resource: Resource that was listed.
+            read_from: Start of the load, UTC.
             new_rows: Rows that the listing added to the table.
         """
         table = "{" + resource.name + "}"
-        spoken_of = "".join(
+        limits = "".join(
             f" AND {column} IN (SELECT {column} FROM {table} WHERE read_at >= %s)" for column in resource.listed_within
         )
-        gone = f"removed_at IS NULL AND read_at < %s{spoken_of}"
+        removed = f"removed_at IS NULL AND read_at < %s{limits}"
         times = [read_from] * (1 + len(resource.listed_within))
-        count = int(self._run(f"SELECT count(*) FROM {table} WHERE {gone}", *times)[0][0])
+        count = int(self._run(f"SELECT count(*) FROM {table} WHERE {removed}", *times)[0][0])
         if not count:
             return 0
         if not resource.listed_within:
@@ -174,20 +186,20 @@ class LoadState:
             if count > repeated:
                 logger.warning(
                     "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check "
-                    "that the key is one of the same account; if so many are really gone, delete them from the table.",
+                    "that the key belongs to the same account. If the rows were removed, delete them from the table.",
                     resource.name, count, repeated,
                 )  # fmt: skip
                 return 0
-        self._run(f"UPDATE {table} SET removed_at = %s WHERE {gone}", read_from, *times)
+        self._run(f"UPDATE {table} SET removed_at = %s WHERE {removed}", read_from, *times)
         return count
 
     def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        """Run a statement and return its rows; `{table}` in it stands for that table's qualified name."""
+        """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
         return self._client.execute_sql(with_table_names(statement, self._client), *parameters) or []
 
 
 def _empty_tables() -> list[Any]:
-    """The loader's own tables, without a row, as dlt resources."""
+    """Return the loader's own tables as dlt resources without rows."""
     return [
         dlt.resource(
             [arrow_schema(columns).empty_table()],

@@ -1,4 +1,10 @@
-"""The warehouse's location: the dlt destination and, for DuckDB, the file."""
+"""The warehouse's location: the dlt destination and, for DuckDB, the file.
+
+https://dlthub.com/docs/general-usage/destination
+
+    location = warehouse_location(settings)
+    table = location.qualified("deploys")  # warehouse.analytics.deploys
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +16,16 @@ from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import SANDBOX, Settings, project_root, use_project_root
 
 DATASET = "analytics"
-"""Schema of the tables, and first part of the assets' keys."""
+"""Schema of the tables (dlt's dataset), and first part of the asset keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarehouseLocation:
-    """Where the tables are.
+    """The destination of the tables.
 
     Attributes:
         name: dlt's name of the destination: `warehouse`, or `sandbox` for the sandbox's rows.
-        kind: dlt's type of the destination.
+        kind: dlt's type of the destination, such as `duckdb`.
         file: The DuckDB file; None for other destinations.
     """
 
@@ -28,7 +34,7 @@ class WarehouseLocation:
     file: Path | None
 
     def qualified(self, table: str) -> str:
-        """Return `database.schema.table`, as far as the database has a name."""
+        """Return `database.schema.table` for DuckDB, `schema.table` for other destinations."""
         return f"{self.file.stem}.{DATASET}.{table}" if self.file else f"{DATASET}.{table}"
 
 
@@ -40,10 +46,10 @@ def destination_kind(settings: Settings) -> str:
 
 
 def warehouse_location(settings: Settings) -> WarehouseLocation:
-    """Return where rows of the configured service belong: the sandbox's never share a place with real ones.
+    """Return the location for rows of the configured service. The sandbox's rows have one of their own.
 
     Raises:
-        SettingsError: The destination is configured in a way that cannot be.
+        SettingsError: The credentials of the DuckDB destination are impossible.
     """
     name = SANDBOX if settings.sandbox else "warehouse"
     kind = destination_kind(settings)
@@ -52,11 +58,11 @@ def warehouse_location(settings: Settings) -> WarehouseLocation:
     configured: Any = dlt.secrets.get(f"destination.{name}.credentials")
     configured = configured or f"{name}.duckdb"
     if not isinstance(configured, str):
-        raise SettingsError(f"The setting destination.{name}.credentials is the path of a DuckDB file.")
+        raise SettingsError(f"The setting destination.{name}.credentials must be the path of a DuckDB file.")
     file = (project_root() / configured.removeprefix("duckdb:///")).resolve()
     if file.stem == DATASET:
         raise SettingsError(
-            f"The DuckDB file {file.name} has the name of the schema in it, which DuckDB cannot tell apart. Set "
+            f"The DuckDB file {file.name} must not have the name of its schema: DuckDB cannot tell them apart. Set "
             f"destination.{name}.credentials to a file of another name."
         )
     return WarehouseLocation(name=name, kind=kind, file=file)

@@ -1,9 +1,13 @@
-"""dlt pipelines into the warehouse, and its SQL client.
+"""dlt pipelines into the warehouse, and statements for its SQL client.
 
 https://dlthub.com/docs/general-usage/pipeline
+
+    pipeline = build_pipeline(get_resource("deploys"), settings)
+    with pipeline.sql_client() as client:
+        client.execute_sql(with_table_names("SELECT count(*) FROM {deploys}", client))
 """
 
-from collections.abc import Callable
+import re
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -19,64 +23,53 @@ SqlClient = SqlClientBase[Any]
 
 
 def build_pipeline(
-    resource: Resource | None = None,
-    settings: Settings | None = None,
+    resource: Resource | None,
+    settings: Settings,
     *,
     pipelines_dir: str | None = None,
     connection: Any = None,
 ) -> dlt.Pipeline:
-    """Return a dlt pipeline into the warehouse. It opens nothing yet.
+    """Return a dlt pipeline into the warehouse. The warehouse is not opened yet.
 
     Args:
-        resource: Whose pipeline; one each, so that none can hold back another. None for the loader's own tables.
-        settings: Which warehouse, and DuckDB's memory limit.
-        pipelines_dir: Where dlt keeps its working files; its own default otherwise.
-        connection: A connection to the DuckDB file that is open already, to use instead of opening another.
+        resource: Resource to load: each has its own pipeline, so that none holds back another. None for the loader's
+            own tables.
+        settings: Settings that name the warehouse, and DuckDB's memory limit.
+        pipelines_dir: Folder of dlt's working files; dlt's default if None.
+        connection: An open connection to the DuckDB file; None to open one.
     """
-    settings = settings or Settings()
     pipeline = dlt.pipeline(
         pipeline_name=f"{DATASET}_{resource.name if resource else 'loads'}",
         destination=_destination(settings, connection),
         dataset_name=DATASET,
         pipelines_dir=cast("str", pipelines_dir),  # None is its default, and how it is typed
     )
-    # The windows that were loaded are all the state there is: dlt need not keep any of its own.
+    # Load state is a table of the warehouse, so dlt keeps no state of its own.
     pipeline.config.restore_from_destination = False
     return pipeline
 
 
 def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
-    place = warehouse_location(settings)
-    if place.file is None:
-        return dlt.destination(place.name, destination_type=place.kind)
-    # Slow to import, and of no use to other destinations.
+    location = warehouse_location(settings)
+    if location.file is None:
+        return dlt.destination(location.name, destination_type=location.kind)
+    # Other destinations are spared the slow import.
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
 
     from analytics_dagster.ingest.warehouse.duckdb_merge import MergingDuckDb  # noqa: PLC0415
 
     if connection is not None:
-        return MergingDuckDb(connection, destination_name=place.name)
-    # Each thread of DuckDB fills row groups of its own: a second one costs more memory than it saves time.
+        return MergingDuckDb(connection, destination_name=location.name)
+    # Each thread of DuckDB fills row groups of its own: a second thread costs more memory than it saves time.
     limits = {"memory_limit": settings.memory_limit, "threads": 1} if settings.memory_limit else {}
-    return MergingDuckDb(DuckDbCredentials(str(place.file), global_config=limits), destination_name=place.name)
+    return MergingDuckDb(DuckDbCredentials(str(location.file), global_config=limits), destination_name=location.name)
 
 
 def with_table_names(statement: str, client: SqlClient) -> str:
-    """Return a statement with the qualified name of each `{table}` in it."""
-    return statement.format_map(_Names(client.make_qualified_table_name))
-
-
-class _Names(dict[str, str]):
-    """Qualified names of tables, for `str.format_map`."""
-
-    def __init__(self, qualify: Callable[[str], str]) -> None:
-        super().__init__()
-        self._qualify = qualify
-
-    def __missing__(self, table: str) -> str:
-        return self._qualify(table)
+    """Return a statement with each `{table}` in it replaced by the table's qualified name."""
+    return re.sub(r"{(\w+)}", lambda table: client.make_qualified_table_name(table[1]), statement)
 
 
 def utc(moment: datetime) -> datetime:
-    """Return a moment in UTC, which a destination may have returned without saying so."""
+    """Return a time in UTC; one without a time zone is taken as UTC, since some destinations drop the zone."""
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
