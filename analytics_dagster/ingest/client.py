@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import urlencode
 
 import orjson
 from urllib3 import BaseHTTPResponse
 
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, Sent
+from analytics_dagster.ingest.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -314,10 +315,7 @@ class ApiClient:
         )
 
     def _redact(self, text: str) -> str:
-        for key in filter(None, (self._endpoint.key, *self._endpoint.other_keys)):
-            for secret in {key, quote(key, safe=""), quote(key), quote_plus(key)}:
-                text = text.replace(secret, "[redacted]")
-        return text
+        return redact(text, (self._endpoint.key, *self._endpoint.other_keys))
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
