@@ -4,24 +4,17 @@ They stand under `[sources.analytics]` in `.dlt/config.toml` (the two keys in `.
 variables such as `SOURCES__ANALYTICS__BASE_URL`. What a setting does is up to the module that uses it.
 """
 
-import difflib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import dlt
-from dlt.common.configuration.providers import ConfigProvider
-from dlt.common.runtime.run_context import active, switch_context
-
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
+from analytics_dagster.ingest.configuration import ENVIRONMENT_PREFIX, SECTION, find_values
 from analytics_dagster.ingest.errors import SettingsError
 
-SECTION = "sources.analytics"
 SANDBOX = "sandbox"
 """The `base_url` that stands for the embedded sandbox."""
 
@@ -29,7 +22,6 @@ _START_DATE = date(2026, 11, 1)
 _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
 _CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
 _SECRET = ("api_key", "account_api_key", "failure_webhook")
 """Whoever knows a webhook's address can post to it."""
 
@@ -255,9 +247,6 @@ def load_settings(*, need_key: bool = True) -> Settings:
         SettingsError: One is unknown, impossible or a secret in the wrong file, or a key and the sandbox are set
             together.
     """
-    use_project_root()
-    _refuse_unknown()
-    _refuse_open_secrets()
     settings = Settings(**dict(_configured()))
     if settings.sandbox and (settings.api_key or settings.account_api_key):
         raise SettingsError(
@@ -267,51 +256,20 @@ def load_settings(*, need_key: bool = True) -> Settings:
     if need_key and not settings.sandbox and not settings.api_key:
         raise SettingsError(
             f"No api_key is set for {settings.base_url}. Put it into .dlt/secrets.toml under [{SECTION}], or into "
-            f"{_ENVIRONMENT_PREFIX}API_KEY."
+            f"{ENVIRONMENT_PREFIX}API_KEY."
         )
     return settings
 
 
-def project_root() -> Path:
-    """Return the folder whose `.dlt` holds the configuration: the working directory, or the project's own."""
-    here = Path.cwd()
-    above_package = Path(__file__).resolve().parents[2]
-    return here if (here / ".dlt").is_dir() or not (above_package / ".dlt").is_dir() else above_package
-
-
-def use_project_root() -> None:
-    """Let dlt find the configuration from wherever the process was started."""
-    root = project_root()
-    if "DLT_PROJECT_DIR" not in os.environ and Path(active().run_dir).resolve() != root:
-        switch_context(str(root))
-
-
 def _configured() -> Iterator[tuple[str, Any]]:
     """Yield the name and value of each setting that is configured."""
-    for item in fields(Settings):
-        name, parse = item.name, item.metadata["parse"]
-        if item.metadata["by_resource"]:
-            values = {resource: _lookup(f"{name}.{resource}") for resource in _RESOURCE_NAMES}
-            yield (
-                name,
-                {
-                    resource: _parsed(f"{name}.{resource}", parse, value)
-                    for resource, value in values.items()
-                    if value is not None
-                },
-            )
-            continue
-        value = _lookup(name)
-        if value is None and name == "api_key":
-            value = dlt.secrets.get("api_key")
-        if value is not None:
-            yield name, _parsed(name, parse, value)
-
-
-def _lookup(name: str) -> Any:
-    # What is not asked for as a secret, dlt writes into the trace of a load, with its value.
-    source = dlt.secrets if name in _SECRET else dlt.config
-    return source.get(f"{SECTION}.{name}")
+    parsers = {item.name: item.metadata["parse"] for item in fields(Settings)}
+    by_resource = [item.name for item in fields(Settings) if item.metadata["by_resource"]]
+    for name, value in find_values(parsers, by_resource=by_resource, secrets=_SECRET).items():
+        if name in by_resource:
+            yield name, {key: _parsed(f"{name}.{key}", parsers[name], found) for key, found in value.items()}
+        else:
+            yield name, _parsed(name, parsers[name], value)
 
 
 def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
@@ -322,46 +280,3 @@ def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
         hidden = name in _SECRET or name == "base_url" or any(sign in str(value) for sign in "?@")
         shown = "" if hidden else f", not {value!r}"
         raise SettingsError(f"The setting {SECTION}.{name} {error}{shown}.") from None
-
-
-def _refuse_unknown() -> None:
-    known = {item.name for item in fields(Settings)}
-    mappings = {item.name for item in fields(Settings) if item.metadata["by_resource"]}
-    for path in _names_in_use():
-        name, _, resource = path.partition(".")
-        if name not in known:
-            raise SettingsError(f"There is no setting {SECTION}.{path}.{_suggestion(name, known)}")
-        if name in mappings and resource not in _RESOURCE_NAMES:
-            raise SettingsError(
-                f"The setting {SECTION}.{path} names no resource.{_suggestion(resource, set(_RESOURCE_NAMES))}"
-            )
-
-
-def _refuse_open_secrets() -> None:
-    for provider in dlt.config.config_providers:
-        if not provider.supports_secrets and (open_ones := [name for name in _SECRET if name in _section(provider)]):
-            raise SettingsError(
-                f"The setting {SECTION}.{open_ones[0]} is secret and stands in {provider.name}. Move it into "
-                f".dlt/secrets.toml, or into {_ENVIRONMENT_PREFIX}{open_ones[0].upper()}."
-            )
-
-
-def _names_in_use() -> Iterator[str]:
-    for variable in os.environ:
-        if variable.startswith(_ENVIRONMENT_PREFIX):
-            yield variable.removeprefix(_ENVIRONMENT_PREFIX).lower().replace("__", ".")
-    for provider in dlt.config.config_providers:
-        if provider.name == "Environment Variables":
-            continue
-        for name, value in _section(provider).items():
-            yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
-
-
-def _section(provider: ConfigProvider) -> dict[str, Any]:
-    section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
-    return section or {}
-
-
-def _suggestion(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."

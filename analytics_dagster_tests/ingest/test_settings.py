@@ -10,8 +10,9 @@ import dagster as dg
 import pytest
 from dlt.common.runtime.run_context import active, switch_context
 
+from analytics_dagster.ingest.configuration import project_root
 from analytics_dagster.ingest.errors import SettingsError
-from analytics_dagster.ingest.settings import Settings, load_settings, project_root
+from analytics_dagster.ingest.settings import Settings, load_settings
 
 URL = "https://api.example.com"
 KEY = "k3y-0123456789abcdef"
@@ -371,9 +372,9 @@ def test_a_key_that_is_no_text_is_refused_and_not_repeated(toml: Callable[..., N
         ("zzz", "There is no setting sources.analytics.zzz. Known: account_api_key, "),
         (
             "paths__occurences",
-            "The setting sources.analytics.paths.occurences names no resource. Did you mean occurrences?",
+            "The setting sources.analytics.paths.occurences must name a resource. Did you mean occurrences?",
         ),
-        ("page_size__x", "The setting sources.analytics.page_size.x names no resource. Known: deploys, "),
+        ("page_size__x", "The setting sources.analytics.page_size.x must name a resource. Known: deploys, "),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_a_suggestion(env: Callable[..., None], name: str, sentence: str) -> None:
@@ -386,7 +387,10 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(env: Callable[..., Non
     ("line", "sentence"),
     [
         ("keep_personal = true", "There is no setting sources.analytics.keep_personal. Did you mean"),
-        ("page_size.item = 10", "The setting sources.analytics.page_size.item names no resource. Did you mean items?"),
+        (
+            "page_size.item = 10",
+            "The setting sources.analytics.page_size.item must name a resource. Did you mean items?",
+        ),
     ],
 )
 def test_a_misspelt_line_of_a_file_is_refused_with_a_suggestion(
@@ -416,7 +420,7 @@ def test_a_secret_in_the_file_that_is_not_for_secrets_is_refused_and_not_repeate
 
     sentence = refusal()
 
-    assert sentence.startswith(f"The setting sources.analytics.{name} is secret and stands in config.toml. Move it")
+    assert sentence.startswith(f"The setting sources.analytics.{name} is secret. Move it from config.toml to")
     assert KEY not in sentence
 
 

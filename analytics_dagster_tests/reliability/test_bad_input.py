@@ -25,7 +25,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
         ({"api_key": ""}, "No api_key is set for {url}. Put it into .dlt/secrets.toml"),
         ({"api_key": "wrong"}, "deploys: HTTP 403"),
         ({"partitions": "daily"}, "There is no setting sources.analytics.partitions. Did you mean partition?"),
-        ({"paths__item": "/x"}, "The setting sources.analytics.paths.item names no resource. Did you mean items?"),
+        ({"paths__item": "/x"}, "The setting sources.analytics.paths.item must name a resource. Did you mean items?"),
         ({"start_date": TOMORROW}, "The setting sources.analytics.start_date is a date that is not in the future"),
         ({"start_date": "yesterday"}, "The setting sources.analytics.start_date is a date such as"),
         ({"partition": "weekly"}, "The setting sources.analytics.partition is one of daily, hourly, not 'weekly'."),
