@@ -38,7 +38,8 @@ def _key(resource: Resource, settings: Settings) -> dict[str, Any]:
     if settings.sandbox:
         keys: tuple[str, ...] = (PROJECT_KEY, ACCOUNT_KEY)
     else:
-        keys = (settings.api_key, settings.account_api_key or settings.api_key)
+        secrets = (settings.api_key, settings.account_api_key or settings.api_key)
+        keys = tuple(secret.get_secret_value() for secret in secrets)
     return {"key": keys[resource.account_key], "other_keys": keys, "key_name": name, "kind_of_key": kind}
 
 

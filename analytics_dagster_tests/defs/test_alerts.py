@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from analytics_dagster.definitions import build_definitions, definition_settings
-from analytics_dagster.defs import alerts as failures
+from analytics_dagster.defs.alerts import failure_text, post_to_webhook
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project
@@ -65,12 +65,12 @@ def test_no_key_is_in_the_sentence_even_where_one_begins_like_another():
     settings = Settings(
         base_url="https://api.example.com", api_key="abc", account_api_key="abcdef", failure_webhook="https://x.y/z"
     )
-    said = failures.sentence("sync", "1", ["abc and\n abcdef  at https://x.y/z"], settings)
-    assert said == "sync failed (run 1): [redacted] and [redacted] at [redacted]"
+    text = failure_text("sync", "1", ["abc and\n abcdef  at https://x.y/z"], settings.secrets)
+    assert text == "sync failed (run 1): [redacted] and [redacted] at [redacted]"
 
 
 def test_a_long_description_is_cut():
-    assert len(failures.sentence("sync", "1", ["long " * 1000], Settings())) < 1100
+    assert len(failure_text("sync", "1", ["long " * 1000], secrets=[])) < 1100
 
 
 @pytest.mark.parametrize("path", ["/broken", None])
@@ -79,7 +79,7 @@ def test_failing_to_post_is_logged_without_the_address(
 ):
     url = webhook[0].replace("/hook", path) if path else "http://127.0.0.1:9/hook?token=secret-token"
     with caplog.at_level(logging.WARNING):
-        failures.post(url, "text", logging.getLogger("test"))
+        post_to_webhook(url, "text", logging.getLogger("test"))
     assert "could not be posted to failure_webhook" in caplog.text
     assert "secret-token" not in caplog.text
 
@@ -87,6 +87,6 @@ def test_failing_to_post_is_logged_without_the_address(
 def test_the_webhook_is_in_no_representation_of_the_settings(project: Project):
     project.set(failure_webhook="https://chat.example.com/secret-token")
     settings = definition_settings()
-    assert settings.failure_webhook == "https://chat.example.com/secret-token"
+    assert settings.failure_webhook.get_secret_value() == "https://chat.example.com/secret-token"
     assert "secret-token" not in repr(settings)
     assert ACCOUNT_KEY not in repr(settings)
