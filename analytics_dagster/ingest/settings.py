@@ -7,12 +7,12 @@ variables such as `SOURCES__ANALYTICS__BASE_URL`. `configuration.py` finds the v
     settings.base_url
 """
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from croniter import croniter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
 
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
@@ -22,9 +22,6 @@ from analytics_dagster.ingest.redaction import redact
 
 SANDBOX = "sandbox"
 """The `base_url` that stands for the embedded sandbox."""
-
-_CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 # -- validation: values are text from the environment, typed from TOML ---
@@ -75,28 +72,14 @@ def _parse_webhook(text: str) -> str:
 
 
 def _parse_cron(text: str) -> str:
-    parts = text.split()
-    _, _, days, months, _ = fields = [_cron_values(*pair) for pair in zip(parts, _CRON_BOUNDS, strict=True)]
-    if not all(fields) or not any(day <= _DAYS_OF_MONTH[month - 1] for day in days for month in months):
+    fields = text.split()
+    # R is a random number, which differs between processes.
+    if len(fields) != 5 or any(field[0] in "Rr" for field in fields):  # noqa: PLR2004 - minute to weekday
         raise ValueError
-    return " ".join(parts)
-
-
-def _cron_values(part: str, bounds: tuple[int, int]) -> set[int]:
-    """Return the values that a field of a cron expression stands for; none if it is no such field."""
-    values: set[int] = set()
-    for item in part.split(","):
-        match = re.fullmatch(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([0-9]{1,2}))?", item)
-        if not match:
-            return set()
-        first, last, step = (None if number is None else int(number) for number in match.groups())
-        start = bounds[0] if first is None else first
-        # Without a step a single number is itself; with one it starts there and goes on to the end.
-        end = (bounds[1] if first is None or step else start) if last is None else last
-        if not bounds[0] <= start <= end <= bounds[1] or step == 0:
-            return set()
-        values.update(range(start, end + 1, step or 1))
-    return values
+    # get_next raises ValueError without a next occurrence. With day_or=False the day of the month has to exist beside
+    # a weekday too: Dagster refuses 0 0 31 2 1, which croniter otherwise takes for the Mondays of February.
+    croniter(text, day_or=False).get_next()
+    return " ".join(fields)
 
 
 def _refuse_credentials(url: str) -> str:
@@ -155,7 +138,7 @@ _Names = Annotated[
 _Cron = Annotated[
     str,
     _from_text(_parse_cron),
-    _must_be("a cron expression in numbers, with five fields, such as */15 * * * *"),
+    _must_be("a cron expression of five fields with a next occurrence, such as */15 * * * *"),
 ]
 
 
