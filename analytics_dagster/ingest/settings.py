@@ -161,6 +161,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     partition: Annotated[Literal["daily", "hourly"], _must_be("one of daily, hourly")] = Field(
         default="daily", description="Length of a partition: `daily` or `hourly`."
     )
+    reader: Annotated[Literal["fast", "rest_api"], _must_be("one of fast, rest_api")] = Field(
+        default="fast", description="How lists are read: `fast`, or `rest_api` for dlt's own REST API source."
+    )
     paths: Mapping[str, _Path] = Field(
         default={},
         description='Paths that replace the catalog\'s, by resource: `paths.occurrences = "/api/1/instances"`.',
