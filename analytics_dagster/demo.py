@@ -20,7 +20,7 @@ from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.definitions import definition_settings, defs
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.settings import project_root
+from analytics_dagster.ingest.configuration import project_root
 from analytics_dagster.ingest.warehouse.location import warehouse_location
 
 DAYS = 3

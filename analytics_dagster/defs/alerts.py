@@ -1,13 +1,15 @@
-"""The word that a run failed, as one sentence to a webhook. A sensor of its own kind: it waits for no rows.
+"""Posts run failures to a webhook. Secrets are redacted again, because the text leaves the deployment.
 
-The sentence leaves the house: the keys of the settings are taken out of it once more, wherever it comes from.
+https://docs.dagster.io/guides/automate/sensors/run-status-sensors
 """
 
 import logging
+from collections.abc import Iterable
 
 import dagster as dg
 import requests
 
+from analytics_dagster.ingest.redaction import redact
 from analytics_dagster.ingest.settings import Settings
 
 _TIMEOUT = 10.0
@@ -22,43 +24,39 @@ def build_failure_sensor(settings: Settings, status: dg.DefaultSensorStatus) -> 
 
     @dg.run_failure_sensor(
         name="run_failure_sensor",
-        description="Posts a sentence to the setting `failure_webhook` for every run that fails.",
+        description="Posts every run that fails to the setting `failure_webhook`.",
         default_status=status,
     )
     def sensor(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
-        said = sentence(run.job_name, run.run_id, _descriptions(context), settings)
-        context.log.info(said)
-        post(settings.failure_webhook, said, context.log)
+        text = failure_text(run.job_name, run.run_id, _failure_descriptions(context), settings.secrets)
+        context.log.info(text)
+        post_to_webhook(settings.failure_webhook.get_secret_value(), text, context.log)
 
     return sensor
 
 
-def sentence(job: str, run_id: str, descriptions: list[str], settings: Settings) -> str:
-    """Return what is said of a failed run, without the keys of the settings."""
-    text = " ".join(" ".join(descriptions).split())
-    secrets = {settings.api_key, settings.account_api_key, settings.failure_webhook} - {""}
-    # The longest first: one can be the beginning of another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "[redacted]")
+def failure_text(job: str, run_id: str, descriptions: Iterable[str], secrets: Iterable[str]) -> str:
+    """Return the text about a failed run, on one line and without secrets."""
+    text = " ".join(redact(" ".join(descriptions), secrets).split())
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return f"{job} failed (run {run_id}): {text}"
 
 
-def post(url: str, text: str, log: logging.Logger) -> None:
-    """Post a text to a webhook. One that cannot be reached is a line in the log: the run failed, not the sensor."""
+def post_to_webhook(url: str, text: str, log: logging.Logger) -> None:
+    """Post a text to a webhook. An error of the webhook is logged, so that the sensor itself succeeds."""
     try:
         reply = requests.post(url, json={"text": text}, timeout=_TIMEOUT)
     except requests.RequestException as error:
-        # Its message would name the address, which is a secret.
+        # The error's message would name the URL, which is a secret.
         log.warning("The failure could not be posted to failure_webhook: %s.", type(error).__name__)
         return
     if not reply.ok:
         log.warning("The failure could not be posted to failure_webhook: it answered HTTP %d.", reply.status_code)
 
 
-def _descriptions(context: dg.RunFailureSensorContext) -> list[str]:
-    """Return why each failed step did, or why the run did if none was to blame."""
+def _failure_descriptions(context: dg.RunFailureSensorContext) -> list[str]:
+    """Return the error of each failed step, or of the run if no step failed."""
     found = []
     for event in context.get_step_failure_events():
         data = event.step_failure_data

@@ -68,7 +68,8 @@ class ApiKeyHeader(AuthConfigBase):
             return ACCOUNT_KEY if self._account else PROJECT_KEY
         if not settings.api_key:
             settings = load_settings()
-        key = (settings.account_api_key if self._account else "") or settings.api_key
+        own = settings.account_api_key if self._account else settings.api_key
+        key = (own or settings.api_key).get_secret_value()
         if not (key.isascii() and key.isprintable()):
             # The HTTP library would repeat the key in its own error.
             raise SettingsError(

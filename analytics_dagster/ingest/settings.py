@@ -1,232 +1,207 @@
-"""Settings: names, defaults and meanings, and how they are read from dlt's configuration.
+"""Settings: names, defaults, meanings and valid values.
 
-They stand under `[sources.analytics]` in `.dlt/config.toml` (the two keys in `.dlt/secrets.toml`), or in environment
-variables such as `SOURCES__ANALYTICS__BASE_URL`. What a setting does is up to the module that uses it.
+They are set under `[sources.analytics]` in `.dlt/config.toml` (secrets in `.dlt/secrets.toml`), or in environment
+variables such as `SOURCES__ANALYTICS__BASE_URL`. `configuration.py` finds the values, the model below validates them:
+
+    settings = load_settings()
+    settings.base_url
 """
 
-import difflib
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import dlt
-from dlt.common.configuration.providers import ConfigProvider
-from dlt.common.runtime.run_context import active, switch_context
+from croniter import croniter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
 
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
+from analytics_dagster.ingest.configuration import ENVIRONMENT_PREFIX, SECTION, find_values
 from analytics_dagster.ingest.errors import SettingsError
+from analytics_dagster.ingest.redaction import redact
 
-SECTION = "sources.analytics"
 SANDBOX = "sandbox"
 """The `base_url` that stands for the embedded sandbox."""
 
-_START_DATE = date(2026, 11, 1)
-_RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
-_CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
-_SECRET = ("api_key", "account_api_key", "failure_webhook")
-"""Whoever knows a webhook's address can post to it."""
+
+# -- validation: values are text from the environment, typed from TOML ---
 
 
-def _setting(parse: Callable[[Any], Any], default: Any, doc: str) -> Any:
-    by_resource = isinstance(default, dict)
-    metadata = {"parse": parse, "doc": doc, "by_resource": by_resource}
-    return field(default_factory=dict, metadata=metadata) if by_resource else field(default=default, metadata=metadata)
+def _must_be(phrase: str, *, shown: bool = True) -> WrapValidator:
+    """Word every error of a value as `must be …`, followed by the value unless it may hold a secret."""
 
-
-# -- parsing: each takes what dlt found (text from the environment, typed from TOML), or raises ValueError ---
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("is text")
-    return value.strip()
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in {"true", "false"}:
-        return str(value).lower() == "true"
-    raise ValueError("is true or false")
-
-
-def _number(least: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if not least <= number < float("inf"):
-            raise ValueError(f"is a number, at least {least:g}")
-        return number
+            return handler(value)
+        except ValidationError:
+            # The query of a URL and the part before its host can hold a key.
+            hidden = not shown or any(sign in str(value) for sign in "?@")
+            raise ValueError(f"must be {phrase}" if hidden else f"must be {phrase}, not {value!r}") from None
 
-    return parse
-
-
-def _whole(least: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)) or int(value) < least:
-            raise ValueError(f"is a whole number, at least {least}")
-        return int(value)
-
-    return parse
+    return WrapValidator(validate)
 
 
-def _day(value: Any) -> date:
-    try:
-        day = value if type(value) is date else date.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError("is a date such as 2026-01-31") from None
-    if day >= datetime.now(UTC).date() + timedelta(days=1):
-        raise ValueError("is a date that is not in the future")
+def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Parse a value that is text. Pydantic checks the type of others."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _parse_bool(text: str) -> bool | str:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _parse_names(text: str) -> list[str]:
+    names = (name.strip("\"' ") for name in text.strip("[] ").split(","))
+    return [name for name in names if name]
+
+
+def _parse_url(text: str) -> str:
+    url = text.strip()
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError
+    return url
+
+
+def _parse_base_url(text: str) -> str:
+    return SANDBOX if text.strip() == SANDBOX else _parse_url(text).rstrip("/")
+
+
+def _parse_webhook(text: str) -> str:
+    return _parse_url(text) if text.strip() else ""
+
+
+def _parse_cron(text: str) -> str:
+    fields = text.split()
+    # R is a random number, which differs between processes.
+    if len(fields) != 5 or any(field[0] in "Rr" for field in fields):  # noqa: PLR2004 - minute to weekday
+        raise ValueError
+    # get_next raises ValueError without a next occurrence. With day_or=False the day of the month has to exist beside
+    # a weekday too: Dagster refuses 0 0 31 2 1, which croniter otherwise takes for the Mondays of February.
+    croniter(text, day_or=False).get_next()
+    return " ".join(fields)
+
+
+def _refuse_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be a URL without credentials, query or fragment; put the key in api_key")
+    return url
+
+
+def _refuse_future(day: date) -> date:
+    if day > datetime.now(UTC).date():
+        raise ValueError(f"must be a date that is not in the future, not {day}")
     return day
 
 
-def _url(value: Any) -> str:
-    url = _text(value).rstrip("/")
-    if url == SANDBOX:
-        return url
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f'is "{SANDBOX}" or a URL such as https://api.example.com')
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("is a URL without credentials, query or fragment: keys belong in api_key")
-    return url
+def _refuse_unknown(names: frozenset[str]) -> frozenset[str]:
+    if unknown := sorted(names - {resource.name for resource in RESOURCES}):
+        raise ValueError(f"must be a list of resource names; unknown: {', '.join(unknown)}")
+    return names
 
 
-def _webhook(value: Any) -> str:
-    url = _text(value)
-    parts = urlsplit(url)
-    if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        raise ValueError("is a URL such as https://chat.example.com/hook, or empty")
-    return url
+_Text = Annotated[str, _from_text(str.strip), _must_be("text")]
+_Path = Annotated[_Text, Field(pattern=r"^/[^?]*$"), _must_be("a path that starts with a slash, such as /v1/items")]
+_Word = Annotated[_Text, Field(pattern=r"^([A-Za-z][A-Za-z0-9-]*)?$"), _must_be("one word")]
+_Size = Annotated[
+    _Text, Field(pattern=r"^([0-9]+(\.[0-9]+)?\s?[KMGT]i?B)?$"), _must_be("a size such as 512MB, or empty for no limit")
+]
+_Secret = Annotated[SecretStr, _from_text(str.strip), _must_be("text", shown=False)]
+_Webhook = Annotated[
+    SecretStr,
+    _from_text(_parse_webhook),
+    _must_be("a URL such as https://chat.example.com/hook, or empty", shown=False),
+]
+_BaseUrl = Annotated[
+    str,
+    _from_text(_parse_base_url),
+    _must_be('"sandbox" or a URL such as https://api.example.com', shown=False),
+    AfterValidator(_refuse_credentials),
+]
+_Flag = Annotated[bool, Field(strict=True), _from_text(_parse_bool), _must_be("true or false")]
+_Count = Annotated[int, Field(strict=True, ge=1), _from_text(int), _must_be("a whole number, at least 1")]
+_Seconds = Annotated[
+    float, Field(strict=True, ge=0, allow_inf_nan=False), _from_text(float), _must_be("a number, at least 0")
+]
+_Timeout = Annotated[_Seconds, Field(ge=0.1), _must_be("a number, at least 0.1")]
+_Day = Annotated[
+    date,
+    Field(strict=True),
+    _from_text(date.fromisoformat),
+    _must_be("a date such as 2026-01-31"),
+    AfterValidator(_refuse_future),
+]
+_Names = Annotated[
+    frozenset[str], _from_text(_parse_names), _must_be("a list of resource names"), AfterValidator(_refuse_unknown)
+]
+_Cron = Annotated[
+    str,
+    _from_text(_parse_cron),
+    _must_be("a cron expression of five fields with a next occurrence, such as */15 * * * *"),
+]
 
 
-def _cron(value: Any) -> str:
-    parts = _text(value).split()
-    if len(parts) == len(_CRON_BOUNDS):
-        _, _, days, months, _ = fields = [_cron_values(*pair) for pair in zip(parts, _CRON_BOUNDS, strict=True)]
-        if all(fields) and any(day <= _DAYS_OF_MONTH[month - 1] for day in days for month in months):
-            return " ".join(parts)
-    raise ValueError(
-        "is a cron expression in numbers, of minute, hour, day of the month, month and day of the week, such as "
-        "*/15 * * * *"
-    )
-
-
-def _cron_values(part: str, bounds: tuple[int, int]) -> set[int]:
-    """Return the values that a field of a cron expression stands for; none if it is no such field."""
-    values: set[int] = set()
-    for item in part.split(","):
-        match = re.fullmatch(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([0-9]{1,2}))?", item)
-        if not match:
-            return set()
-        first, last, step = (None if number is None else int(number) for number in match.groups())
-        start = bounds[0] if first is None else first
-        # Without a step a single number is itself; with one it starts there and goes on to the end.
-        end = (bounds[1] if first is None or step else start) if last is None else last
-        if not bounds[0] <= start <= end <= bounds[1] or step == 0:
-            return set()
-        values.update(range(start, end + 1, step or 1))
-    return values
-
-
-def _choice(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"is one of {', '.join(choices)}")
-        return str(value)
-
-    return parse
-
-
-def _names(value: Any) -> frozenset[str]:
-    if not isinstance(value, str | list):
-        raise ValueError("is a list of resources")
-    names = [name.strip() for name in value.strip("[] ").split(",")] if isinstance(value, str) else list(value)
-    names = [str(name).strip("\"' ") for name in names if name]
-    if unknown := sorted(set(names) - set(_RESOURCE_NAMES)):
-        raise ValueError(f"is a list of resources, and {', '.join(unknown)} is none")
-    return frozenset(names)
-
-
-def _memory(value: Any) -> str:
-    text = _text(value)
-    if not re.fullmatch(r"\d+(\.\d+)?\s?([KMGT]i?B)|", text):
-        raise ValueError("is a size such as 512MB, or empty for no limit")
-    return text
-
-
-def _word(value: Any) -> str:
-    text = _text(value)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*|", text):
-        raise ValueError("is one word")
-    return text
-
-
-def _api_path(value: Any) -> str:
-    path = _text(value)
-    if not path.startswith("/") or "?" in path:
-        raise ValueError("is a path that starts with a slash, such as /v1/items")
-    return path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """Everything that can be configured. Every default works with the sandbox."""
 
-    base_url: str = _setting(_url, SANDBOX, 'URL of the service, or "sandbox" for the embedded stand-in.')
-    api_key: str = _setting(
-        _text, "", "The project's key. Also read from a plain `api_key`. It belongs into `secrets.toml`."
+    base_url: _BaseUrl = Field(
+        default=SANDBOX, description="URL of the service, or `sandbox` for the embedded stand-in."
     )
-    account_api_key: str = _setting(
-        _text, "", "The account's key, for projects, teams and users; without it `api_key` serves for all."
+    api_key: _Secret = Field(
+        default=SecretStr(""),
+        description="The project's key. Also read from a plain `api_key`. Put it in `secrets.toml`.",
     )
-    api_key_header: str = _setting(_text, "api_key", "Name of the header that holds the key.")
-    start_date: date = _setting(_day, _START_DATE, "First day of the partitions, UTC.")
-    partition: Literal["daily", "hourly"] = _setting(
-        _choice("daily", "hourly"), "daily", "Length of a partition: `daily` or `hourly`."
+    account_api_key: _Secret = Field(
+        default=SecretStr(""),
+        description="The account's key, for projects, teams and users. Default: `api_key`. Put it in `secrets.toml`.",
     )
-    paths: Mapping[str, str] = _setting(
-        _api_path, {}, 'Paths that differ from the catalog\'s, by resource: `paths.occurrences = "/api/1/instances"`.'
+    api_key_header: _Text = Field(default="api_key", description="Name of the header that holds the key.")
+    start_date: _Day = Field(default=date(2026, 11, 1), description="First day of the partitions, UTC.")
+    partition: Annotated[Literal["daily", "hourly"], _must_be("one of daily, hourly")] = Field(
+        default="daily", description="Length of a partition: `daily` or `hourly`."
     )
-    page_size: Mapping[str, int] = _setting(
-        _whole(1), {}, "Rows a page (sent as `limit`), by resource: `page_size.occurrences = 1000`."
+    reader: Annotated[Literal["fast", "rest_api"], _must_be("one of fast, rest_api")] = Field(
+        default="fast", description="How lists are read: `fast`, or `rest_api` for dlt's own REST API source."
     )
-    disabled: frozenset[str] = _setting(_names, frozenset(), "Resources to leave out.")
-    read_ahead: int = _setting(
-        _whole(1),
-        8,
-        "Pages in flight at a time, beside page 1 as a proof that the list did not grow; 1 reads them one by one.",
+    paths: Mapping[str, _Path] = Field(
+        default={},
+        description='Paths that replace the catalog\'s, by resource: `paths.occurrences = "/api/1/instances"`.',
     )
-    request_timeout: float = _setting(_number(0.1), 60.0, "Seconds to wait for a reply.")
-    max_rate_wait: float = _setting(
-        _number(0), 600.0, "Seconds to wait at most for the rate limit's window to end, before a resource fails."
+    page_size: Mapping[str, _Count] = Field(
+        default={}, description="Rows per page, sent as `limit`, by resource: `page_size.occurrences = 1000`."
     )
-    lock_timeout: float = _setting(_number(0), 600.0, "Seconds to wait for another process to let go of the warehouse.")
-    memory_limit: str = _setting(_memory, "128MB", "DuckDB's memory limit; empty for DuckDB's own default.")
-    brand: str = _setting(_word, "", "Prefix of fields to replace: `<brand>_id` lands as `analytics_id`.")
-    keep_personal_data: bool = _setting(_flag, False, "Whether e-mail addresses, IP addresses and the like are stored.")
-    metrics_active_days: int = _setting(
-        _whole(1), 30, "Items whose last occurrence, activation or resolution is younger are asked for metrics."
+    disabled: _Names = Field(default=frozenset(), description="Resources to leave out.")
+    read_ahead: _Count = Field(
+        default=8, description="Pages in flight; page 1 is read beside them to prove that the list did not grow."
     )
-    incremental_cron: str = _setting(_cron, "*/15 * * * *", "When the incremental assets are loaded, UTC.")
-    horizon: int = _setting(
-        _whole(1), 48, "Hours back to which the schedule fills gaps by itself; older ones are for a backfill."
+    request_timeout: _Timeout = Field(default=60.0, description="Seconds to wait for a reply.")
+    max_rate_wait: _Seconds = Field(
+        default=600.0, description="Seconds to wait for the rate limit's window to end before a resource fails."
     )
-    automation: bool = _setting(_flag, True, "Whether schedules and sensors run unless stopped in the UI.")
-    failure_webhook: str = _setting(
-        _webhook, "", 'URL that is sent `{"text": …}` when a run fails. It belongs into `secrets.toml`.'
+    lock_timeout: _Seconds = Field(
+        default=600.0, description="Seconds to wait for another process to release the warehouse."
     )
-
-    reader: str = _setting(_choice("fast", "rest_api"), "fast", "x")
+    memory_limit: _Size = Field(default="128MB", description="DuckDB's memory limit; empty for DuckDB's own default.")
+    brand: _Word = Field(
+        default="", description="Prefix of fields to replace: `<brand>_id` is loaded as `analytics_id`."
+    )
+    keep_personal_data: _Flag = Field(
+        default=False, description="Whether e-mail addresses, IP addresses and other personal data are stored."
+    )
+    metrics_active_days: _Count = Field(
+        default=30,
+        description="Days for which an item's metrics are loaded after it occurred, was activated or resolved.",
+    )
+    incremental_cron: _Cron = Field(default="*/15 * * * *", description="Schedule of the incremental assets, UTC.")
+    horizon: _Count = Field(
+        default=48, description="Hours back to which the schedule fills gaps. Launch a backfill for older ones."
+    )
+    automation: _Flag = Field(default=True, description="Whether schedules and sensors run unless stopped in the UI.")
+    failure_webhook: _Webhook = Field(
+        default=SecretStr(""),
+        description='URL to which `{"text": …}` is posted when a run fails. Put it in `secrets.toml`.',
+    )
 
     @property
     def sandbox(self) -> bool:
@@ -235,21 +210,21 @@ class Settings:
 
     @property
     def source_address(self) -> str:
-        """What rows and coverage name as their origin."""
+        """The origin that is stored with rows and coverage."""
         return self.base_url
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """X."""
-        return (self.api_key, self.account_api_key)
+        """The values to redact from texts; empty ones are left out."""
+        return tuple(value.get_secret_value() for _, value in self if isinstance(value, SecretStr) and value)
 
     def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
         """Return the resources of groups, all by default, that the setting `disabled` does not leave out."""
-        return tuple(row for row in RESOURCES if row.group in (groups or GROUPS) and row.name not in self.disabled)
-
-    def __repr__(self) -> str:
-        shown = (f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name not in _SECRET)
-        return f"Settings({', '.join(shown)})"
+        return tuple(
+            resource
+            for resource in RESOURCES
+            if resource.group in (groups or GROUPS) and resource.name not in self.disabled
+        )
 
 
 def load_settings(*, need_key: bool = True) -> Settings:
@@ -259,13 +234,20 @@ def load_settings(*, need_key: bool = True) -> Settings:
         need_key: Whether a real service without a key is an error.
 
     Raises:
-        SettingsError: One is unknown, impossible or a secret in the wrong file, or a key and the sandbox are set
+        SettingsError: One is unknown, invalid or a secret in the wrong file, or a key and the sandbox are set
             together.
     """
-    use_project_root()
-    _refuse_unknown()
-    _refuse_open_secrets()
-    settings = Settings(**dict(_configured()))
+    fields = Settings.model_fields
+    secrets = [name for name, field in fields.items() if field.annotation is SecretStr]
+    by_resource = [name for name, field in fields.items() if field.default == {}]
+    values = find_values(fields, by_resource=by_resource, secrets=secrets)
+    try:
+        settings = Settings(**values)
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        sentence = f"The setting {SECTION}.{'.'.join(map(str, error['loc']))} {error['ctx']['error']}."
+        # A secret can be in the value of another setting.
+        raise SettingsError(redact(sentence, [str(values[name]) for name in secrets if name in values])) from None
     if settings.sandbox and (settings.api_key or settings.account_api_key):
         raise SettingsError(
             f"A key is set while base_url is the sandbox, whose rows are made up. Set {SECTION}.base_url "
@@ -273,102 +255,7 @@ def load_settings(*, need_key: bool = True) -> Settings:
         )
     if need_key and not settings.sandbox and not settings.api_key:
         raise SettingsError(
-            f"No api_key is set for {settings.base_url}. Put it into .dlt/secrets.toml under [{SECTION}], or into "
-            f"{_ENVIRONMENT_PREFIX}API_KEY."
+            f"No api_key is set for {settings.base_url}. Put it in .dlt/secrets.toml under [{SECTION}], or in "
+            f"{ENVIRONMENT_PREFIX}API_KEY."
         )
     return settings
-
-
-def project_root() -> Path:
-    """Return the folder whose `.dlt` holds the configuration: the working directory, or the project's own."""
-    here = Path.cwd()
-    above_package = Path(__file__).resolve().parents[2]
-    return here if (here / ".dlt").is_dir() or not (above_package / ".dlt").is_dir() else above_package
-
-
-def use_project_root() -> None:
-    """Let dlt find the configuration from wherever the process was started."""
-    root = project_root()
-    if "DLT_PROJECT_DIR" not in os.environ and Path(active().run_dir).resolve() != root:
-        switch_context(str(root))
-
-
-def _configured() -> Iterator[tuple[str, Any]]:
-    """Yield the name and value of each setting that is configured."""
-    for item in fields(Settings):
-        name, parse = item.name, item.metadata["parse"]
-        if item.metadata["by_resource"]:
-            values = {resource: _lookup(f"{name}.{resource}") for resource in _RESOURCE_NAMES}
-            yield (
-                name,
-                {
-                    resource: _parsed(f"{name}.{resource}", parse, value)
-                    for resource, value in values.items()
-                    if value is not None
-                },
-            )
-            continue
-        value = _lookup(name)
-        if value is None and name == "api_key":
-            value = dlt.secrets.get("api_key")
-        if value is not None:
-            yield name, _parsed(name, parse, value)
-
-
-def _lookup(name: str) -> Any:
-    # What is not asked for as a secret, dlt writes into the trace of a load, with its value.
-    source = dlt.secrets if name in _SECRET else dlt.config
-    return source.get(f"{SECTION}.{name}")
-
-
-def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return parse(value)
-    except ValueError as error:
-        # The query of a URL, or what stands before its host, may be a key.
-        hidden = name in _SECRET or name == "base_url" or any(sign in str(value) for sign in "?@")
-        shown = "" if hidden else f", not {value!r}"
-        raise SettingsError(f"The setting {SECTION}.{name} {error}{shown}.") from None
-
-
-def _refuse_unknown() -> None:
-    known = {item.name for item in fields(Settings)}
-    mappings = {item.name for item in fields(Settings) if item.metadata["by_resource"]}
-    for path in _names_in_use():
-        name, _, resource = path.partition(".")
-        if name not in known:
-            raise SettingsError(f"There is no setting {SECTION}.{path}.{_suggestion(name, known)}")
-        if name in mappings and resource not in _RESOURCE_NAMES:
-            raise SettingsError(
-                f"The setting {SECTION}.{path} names no resource.{_suggestion(resource, set(_RESOURCE_NAMES))}"
-            )
-
-
-def _refuse_open_secrets() -> None:
-    for provider in dlt.config.config_providers:
-        if not provider.supports_secrets and (open_ones := [name for name in _SECRET if name in _section(provider)]):
-            raise SettingsError(
-                f"The setting {SECTION}.{open_ones[0]} is secret and stands in {provider.name}. Move it into "
-                f".dlt/secrets.toml, or into {_ENVIRONMENT_PREFIX}{open_ones[0].upper()}."
-            )
-
-
-def _names_in_use() -> Iterator[str]:
-    for variable in os.environ:
-        if variable.startswith(_ENVIRONMENT_PREFIX):
-            yield variable.removeprefix(_ENVIRONMENT_PREFIX).lower().replace("__", ".")
-    for provider in dlt.config.config_providers:
-        if provider.name == "Environment Variables":
-            continue
-        for name, value in _section(provider).items():
-            yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
-
-
-def _section(provider: ConfigProvider) -> dict[str, Any]:
-    section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
-    return section or {}
-
-
-def _suggestion(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."

@@ -89,7 +89,7 @@ def _settings(job: Job) -> "Settings":
     settings = Settings(
         base_url=job.url, api_key=KEY, page_size={"occurrences": job.page_size}, read_ahead=job.in_flight
     )
-    return settings if job.memory_limit is None else replace(settings, memory_limit=job.memory_limit)
+    return settings if job.memory_limit is None else settings.model_copy(update={"memory_limit": job.memory_limit})
 
 
 def plain(job: Job, **run: Any) -> None:

@@ -411,7 +411,7 @@ def test_a_check_that_breaks_leaves_the_warehouse_closed(good: Project, monkeypa
 
 def test_a_wrong_setting_is_named(good: Project):
     good.set(partition="weekly")
-    assert failure(run_checks(good)).startswith("The setting sources.analytics.partition is one of daily, hourly")
+    assert failure(run_checks(good)).startswith("The setting sources.analytics.partition must be one of daily, hourly")
 
 
 def test_a_file_that_cannot_be_told_from_its_schema_is_named(good: Project):

@@ -22,18 +22,27 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"api_key": ""}, "No api_key is set for {url}. Put it into .dlt/secrets.toml"),
+        ({"api_key": ""}, "No api_key is set for {url}. Put it in .dlt/secrets.toml"),
         ({"api_key": "wrong"}, "deploys: HTTP 403"),
         ({"partitions": "daily"}, "There is no setting sources.analytics.partitions. Did you mean partition?"),
-        ({"paths__item": "/x"}, "The setting sources.analytics.paths.item names no resource. Did you mean items?"),
-        ({"start_date": TOMORROW}, "The setting sources.analytics.start_date is a date that is not in the future"),
-        ({"start_date": "yesterday"}, "The setting sources.analytics.start_date is a date such as"),
-        ({"partition": "weekly"}, "The setting sources.analytics.partition is one of daily, hourly, not 'weekly'."),
-        ({"base_url": "example.com"}, "The setting sources.analytics.base_url is"),
-        ({"base_url": "http://key@127.0.0.1:9"}, "The setting sources.analytics.base_url is a URL without credentials"),
+        ({"paths__item": "/x"}, "The setting sources.analytics.paths.item must name a resource. Did you mean items?"),
+        ({"start_date": TOMORROW}, "The setting sources.analytics.start_date must be a date that is not in the future"),
+        ({"start_date": "yesterday"}, "The setting sources.analytics.start_date must be a date such as"),
+        (
+            {"partition": "weekly"},
+            "The setting sources.analytics.partition must be one of daily, hourly, not 'weekly'.",
+        ),
+        ({"base_url": "example.com"}, 'The setting sources.analytics.base_url must be "sandbox" or a URL'),
+        (
+            {"base_url": "http://key@127.0.0.1:9"},
+            "The setting sources.analytics.base_url must be a URL without credentials",
+        ),
         ({"base_url": "sandbox"}, "A key is set while base_url is the sandbox"),
-        ({"read_ahead": "0"}, "The setting sources.analytics.read_ahead is a whole number, at least 1, not '0'."),
-        ({"disabled": "itemz"}, "The setting sources.analytics.disabled is a list of resources, and itemz is none"),
+        ({"read_ahead": "0"}, "The setting sources.analytics.read_ahead must be a whole number, at least 1, not '0'."),
+        (
+            {"disabled": "itemz"},
+            "The setting sources.analytics.disabled must be a list of resource names; unknown: itemz",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence_and_the_warehouse_stays_as_it_was(
@@ -84,7 +93,7 @@ def test_a_base_url_that_answers_with_html_is_said_to_be_no_api(
     monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.01)
     project.set(base_url=website, api_key="any")
     text = failure(project.materialize("users"))
-    assert "a reply that is no JSON, with HTTP 200 after 4 attempts. Check base_url" in text
+    assert "the reply is not JSON, with HTTP 200 after 4 attempts. Check base_url" in text
 
 
 def test_a_service_that_is_not_there_is_said_to_be_so(project: Project, monkeypatch: pytest.MonkeyPatch):
@@ -162,5 +171,5 @@ def test_definitions_load_with_no_key_no_network_and_no_file(tmp_path: Path):
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "11\n", done.stderr
-    assert "sources.analytics.start_date is a date such as" in done.stderr
+    assert "sources.analytics.start_date must be a date such as" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dlt"]

@@ -1,6 +1,5 @@
 """The README's generated tables. `python -m analytics_dagster_tests.support.documents` updates them."""
 
-import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +30,8 @@ def assets_table() -> str:
 
 def settings_table() -> str:
     """Return the table of settings."""
-    rows = [(f"`{item.name}`", _default(item), item.metadata["doc"]) for item in dataclasses.fields(Settings)]
+    fields = Settings.model_fields.items()
+    rows = [(f"`{name}`", _default(field.default), str(field.description)) for name, field in fields]
     return _table(("setting", "default", "meaning"), rows)
 
 
@@ -43,10 +43,10 @@ def _window(row: Resource) -> str:
     return f"`{row.cursor}`, {lookback}"
 
 
-def _default(item: "dataclasses.Field[object]") -> str:
-    if item.default is dataclasses.MISSING or item.default in ("", frozenset()):
-        return ""
-    return f"`{str(item.default).lower() if isinstance(item.default, bool) else item.default}`"
+def _default(value: object) -> str:
+    if value is False or value:
+        return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return ""
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

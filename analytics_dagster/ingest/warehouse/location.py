@@ -12,8 +12,9 @@ from typing import Any
 
 import dlt
 
+from analytics_dagster.ingest.configuration import project_root, use_project_root
 from analytics_dagster.ingest.errors import SettingsError
-from analytics_dagster.ingest.settings import SANDBOX, Settings, project_root, use_project_root
+from analytics_dagster.ingest.settings import SANDBOX, Settings
 
 DATASET = "analytics"
 """Schema of the tables (dlt's dataset), and first part of the asset keys."""

@@ -1,0 +1,109 @@
+"""Configured values of the settings, found by dlt's configuration providers.
+
+https://dlthub.com/docs/general-usage/credentials/setup
+
+The values are text from the environment and typed from TOML; `settings.py` validates them:
+
+    values = find_values(names, by_resource=["paths"], secrets=["api_key"])
+"""
+
+import difflib
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import dlt
+from dlt.common.configuration.providers import ConfigProvider
+from dlt.common.runtime.run_context import active, switch_context
+
+from analytics_dagster.catalog import RESOURCES
+from analytics_dagster.ingest.errors import SettingsError
+
+SECTION = "sources.analytics"
+ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
+
+_RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
+
+
+def find_values(names: Collection[str], *, by_resource: Collection[str], secrets: Collection[str]) -> dict[str, Any]:
+    """Return the configured values by name of the setting.
+
+    Args:
+        names: Every setting.
+        by_resource: The settings that have a value for each resource: their values are dicts by name of the resource.
+        secrets: The settings that are secret.
+
+    Raises:
+        SettingsError: A name is unknown, or a secret is set in a file that is not for secrets.
+    """
+    use_project_root()
+    _refuse_unknown_names(names, by_resource)
+    _refuse_exposed_secrets(secrets)
+    values: dict[str, Any] = {name: _find(name, secrets) for name in names if name not in by_resource}
+    for name in by_resource:
+        found = {resource: _find(f"{name}.{resource}", secrets) for resource in _RESOURCE_NAMES}
+        values[name] = {resource: value for resource, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def project_root() -> Path:
+    """Return the folder whose `.dlt` holds the configuration: the working directory, or the project's own."""
+    here = Path.cwd()
+    above_package = Path(__file__).resolve().parents[2]
+    return here if (here / ".dlt").is_dir() or not (above_package / ".dlt").is_dir() else above_package
+
+
+def use_project_root() -> None:
+    """Let dlt find the configuration from wherever the process was started."""
+    root = project_root()
+    if "DLT_PROJECT_DIR" not in os.environ and Path(active().run_dir).resolve() != root:
+        switch_context(str(root))
+
+
+def _find(name: str, secrets: Collection[str]) -> Any:
+    # dlt writes each value that it looks up as a configuration into the trace of a load, and no secret.
+    accessor: Any = dlt.secrets if name in secrets else dlt.config
+    value = accessor.get(f"{SECTION}.{name}")
+    return dlt.secrets.get("api_key") if value is None and name == "api_key" else value
+
+
+def _refuse_unknown_names(names: Collection[str], by_resource: Collection[str]) -> None:
+    for path in _configured_names():
+        name, _, resource = path.partition(".")
+        if name not in names:
+            raise SettingsError(f"There is no setting {SECTION}.{path}.{_suggestion(name, names)}")
+        if name in by_resource and resource not in _RESOURCE_NAMES:
+            raise SettingsError(
+                f"The setting {SECTION}.{path} must name a resource.{_suggestion(resource, _RESOURCE_NAMES)}"
+            )
+
+
+def _refuse_exposed_secrets(secrets: Collection[str]) -> None:
+    for provider in dlt.config.config_providers:
+        if not provider.supports_secrets and (exposed := [name for name in secrets if name in _section(provider)]):
+            raise SettingsError(
+                f"The setting {SECTION}.{exposed[0]} is secret. Move it from {provider.name} to .dlt/secrets.toml, "
+                f"or to {ENVIRONMENT_PREFIX}{exposed[0].upper()}."
+            )
+
+
+def _configured_names() -> Iterator[str]:
+    for variable in os.environ:
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            yield variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+    for provider in dlt.config.config_providers:
+        if provider.name == "Environment Variables":
+            continue
+        for name, value in _section(provider).items():
+            yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
+
+
+def _section(provider: ConfigProvider) -> dict[str, Any]:
+    section, _ = provider.get_value("analytics", cast("type[Any]", dict), "", "sources")
+    return section or {}
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."
