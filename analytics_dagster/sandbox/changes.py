@@ -1,4 +1,4 @@
-"""What control changed about one resource: rows planted, removed and altered, over the world's own.
+"""What tests changed about one resource: rows planted, removed and altered, over the world's own.
 
 Here too: how a list is ordered and what identifies its rows, since a planted row must find its place in the
 list whatever it holds. Rows leave as JSON text, for a planted one may be text that no encoder would write.

@@ -1,6 +1,6 @@
 """The sandbox as its users hold it: started and stopped, asked what it holds, and steered.
 
-Each method here has its path in `control`. How requests are answered is in `service`.
+How requests are answered is in `service`.
 """
 
 import json
@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from analytics_dagster.sandbox import control
 from analytics_dagster.sandbox.access import Keys, RateLimit
-from analytics_dagster.sandbox.messages import Reply, Request
 from analytics_dagster.sandbox.model import Deploy, noise
 from analytics_dagster.sandbox.payload import SECRET_MARKER, Row
 from analytics_dagster.sandbox.routes import routes
@@ -79,7 +77,7 @@ class Sandbox:
         if self._server is None:
             # The history is built here, not in the first request: that would look like a slow service.
             with self._service.present():
-                self._server = Server(self._port, self._answer)
+                self._server = Server(self._port, self._service.answer)
         return self
 
     def stop(self) -> None:
@@ -217,8 +215,3 @@ class Sandbox:
     @before_reply.setter
     def before_reply(self, hook: Callable[[str, int | None], object] | None) -> None:
         self._service.before_reply = hook
-
-    def _answer(self, request: Request) -> Reply:
-        if request.path.startswith(control.PREFIX):
-            return control.answer(self, request)
-        return self._service.answer(request)

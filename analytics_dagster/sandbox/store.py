@@ -1,4 +1,4 @@
-"""What the service holds at one second: the world up to `now`, with everything that control changed about it.
+"""What the service holds at one second: the world up to `now`, with everything that tests changed about it.
 
 The world never changes (`world`), the changes lie over it (`changes`) and survive the clock's advance; here
 the two become lists. Not thread-safe: the service holds a lock.

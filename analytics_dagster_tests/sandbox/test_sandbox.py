@@ -653,7 +653,7 @@ def test_a_stopped_sandbox_leaves_no_thread_and_can_start_again(clock: Clock) ->
     connection.close()
 
 
-# Control
+# Steering
 
 
 def test_added_deploys_settle_and_survive(sandbox: Sandbox, clock: Clock) -> None:
@@ -833,43 +833,6 @@ def test_faults_that_cannot_be_are_refused_at_once(sandbox: Sandbox, kind: str, 
 
 
 # Another process
-
-
-def test_everything_is_steered_over_http_too(sandbox: Sandbox) -> None:
-    def control(path: str, body: object = None) -> Any:
-        return ask(sandbox, f"/_sandbox/{path}", key=None, method="GET" if body is None else "POST", body=body).result
-
-    assert control("deploys", {"revision": "abc"})["revision"] == "abc"
-    assert len(control("occurrences", {"count": 2})) == 2
-    control("rows/teams", {"plant": '{"id": NaN}'})
-    control("rows/teams", {"update": 2001, "fields": {"name": "Renamed"}})
-    control("rows/teams", {"remove": 2002})
-    planted, first, second = control("rows/teams")[:3]
-    assert math.isnan(planted["id"])
-    assert (first["name"], second["id"]) == ("Renamed", 2003)
-    control("faults", {"kind": "status", "status": 500, "resource": "items"})
-    assert ask(sandbox, "/v1/items").status == 500
-    assert control("requests")[0]["status"] == 500
-    assert control("clock", {"offset": 60}) == {"now": NOW + 60}
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("nothing", {}, 404),
-        ("deploys", {"colour": "red"}, 422),
-        ("occurrences", {"count": 1, "item_id": 5}, 422),
-        ("faults", {"kind": "explode"}, 422),
-        ("rows/teams", {"remove": 1, "plant": {}}, 422),
-        ("rows/issues", {"remove": 1}, 422),
-        ("clock", b"[", 422),
-        ("clock", [], 422),
-    ],
-)
-def test_control_says_what_it_cannot_do(sandbox: Sandbox, path: str, body: object, status: int) -> None:
-    reply = ask(sandbox, f"/_sandbox/{path}", key=None, method="POST", body=body)
-
-    assert (reply.status, reply.json["err"]) == (status, 1)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
