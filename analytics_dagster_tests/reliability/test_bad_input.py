@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,10 +12,7 @@ import pytest
 from filelock import FileLock
 
 from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.project import Project, failure
-
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
+from analytics_dagster_tests.support.project import Project, daily_partition, failure
 
 
 @pytest.mark.parametrize(
@@ -26,7 +22,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
         ({"api_key": "wrong"}, "deploys: HTTP 403"),
         ({"partitions": "daily"}, "There is no setting sources.analytics.partitions. Did you mean partition?"),
         ({"paths__item": "/x"}, "The setting sources.analytics.paths.item names no resource. Did you mean items?"),
-        ({"start_date": TOMORROW}, "The setting sources.analytics.start_date is a date that is not in the future"),
+        ({"start_date": "2999-12-31"}, "The setting sources.analytics.start_date is a date that is not in the future"),
         ({"start_date": "yesterday"}, "The setting sources.analytics.start_date is a date such as"),
         ({"partition": "weekly"}, "The setting sources.analytics.partition is one of daily, hourly, not 'weekly'."),
         ({"base_url": "example.com"}, "The setting sources.analytics.base_url is"),
@@ -40,11 +36,11 @@ def test_a_wrong_setting_is_named_in_one_sentence_and_the_warehouse_stays_as_it_
     settings: dict[str, str], sentence: str, project: Project, service: Sandbox
 ):
     project.use(service)
-    assert project.materialize("deploys", partition=TODAY).success
+    assert project.materialize("deploys", partition=daily_partition()).success
     place = project.warehouse
     before = place.read_bytes()
     project.set(**settings)
-    result = project.materialize("deploys", partition=TODAY)
+    result = project.materialize("deploys", partition=daily_partition())
     assert not result.success
     text = failure(result)
     assert sentence.format(url=service.url) in text
@@ -143,12 +139,12 @@ def test_a_file_named_as_the_schema_is_refused(project: Project, service: Sandbo
 
 def test_rows_of_the_sandbox_do_not_go_into_a_warehouse_of_real_ones(project: Project, service: Sandbox):
     project.use(service)
-    assert project.materialize("deploys", partition=TODAY).success
+    assert project.materialize("deploys", partition=daily_partition()).success
     place = project.warehouse
     for name in ("base_url", "api_key", "account_api_key"):
         project.monkeypatch.delenv(f"SOURCES__ANALYTICS__{name.upper()}")
     project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(place))
-    text = failure(project.materialize("deploys", partition=TODAY))
+    text = failure(project.materialize("deploys", partition=daily_partition()))
     assert text.startswith(f"The warehouse holds rows of {service.url}; rows of sandbox do not belong beside them.")
 
 

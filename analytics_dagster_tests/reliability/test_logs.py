@@ -4,7 +4,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -15,10 +14,9 @@ from analytics_dagster.ingest import client, transport
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.http_replies import Clock, replying
-from analytics_dagster_tests.support.project import Project, failure, load
+from analytics_dagster_tests.support.project import Project, daily_partition, failure, load
 from analytics_dagster_tests.support.service import a_service
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
 BATCH = re.compile(r"occurrences: pages ([\d, -]+) with (\d+) rows; (\d+) rows so far, \d+ rows/s")
 
 
@@ -140,7 +138,7 @@ def test_a_run_in_the_ui_has_the_lines_of_its_loads(logged_project: Project, day
     project.monkeypatch.setattr(transport, "SECONDS_BETWEEN_LINES", 0.0)
     day.fail_next("status", resource="deploys", status=502)
 
-    result = project.materialize("deploys", partition=TODAY)
+    result = project.materialize("deploys", partition=daily_partition())
 
     assert result.success
     assert logged(project, result, logging.WARNING) == ["deploys: HTTP 502; retry 1 of 3 in 0.0 s"]

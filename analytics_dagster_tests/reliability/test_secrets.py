@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,9 @@ from dlt.common.runtime.run_context import switch_context
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
 from analytics_dagster_tests.support.dagster_dev import DAGSTER, a_clone, environment
-from analytics_dagster_tests.support.project import CONFIG, Project, failure
+from analytics_dagster_tests.support.project import CONFIG, Project, daily_partition, failure
 from analytics_dagster_tests.support.service import a_service
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
 INCREMENTAL = [row.name for row in RESOURCES if row.incremental]
 WHOLE = [row.name for row in RESOURCES if not row.incremental]
 
@@ -150,7 +148,7 @@ def test_loads_leave_no_secret_anywhere_and_personal_data_only_in_rows_where_it_
     project = secretive
     project.set(keep_personal_data=keep)
 
-    assert project.materialize("occurrences", "deploys", partition=TODAY).success
+    assert project.materialize("occurrences", "deploys", partition=daily_partition()).success
     assert project.materialize("projects", "users").success
 
     left = traces_of(project.folder, **said())
@@ -205,7 +203,7 @@ def test_loads_that_fail_leave_no_secret_anywhere(
 def cli(folder: Path, *names: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Materialise assets as in a terminal, in the project's folder, with a home for Dagster in it."""
     selection = " or ".join(f"key:analytics/{name}" for name in names)
-    partition = ["--partition", TODAY] if set(names) <= set(INCREMENTAL) else []
+    partition = ["--partition", daily_partition()] if set(names) <= set(INCREMENTAL) else []
     return subprocess.run(
         [*DAGSTER, "asset", "materialize", "-m", "analytics_dagster.definitions", "--select", selection, *partition],
         cwd=folder, env=environment(DAGSTER_HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), **variables),

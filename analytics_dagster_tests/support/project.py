@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def a_project(folder: Path) -> Iterator[Project]:
         switch_context(str(folder))
         yield Project(folder, monkeypatch, instance)
     switch_context(before)
+
+
+def daily_partition(days_ago: int = 0) -> str:
+    """Return the key of today's daily partition, or of that some days ago."""
+    return (datetime.now(UTC) - timedelta(days=days_ago)).strftime("%Y-%m-%d")
 
 
 def load(name: str, window: Window | None = None, *, resume: bool = False) -> LoadReport:
