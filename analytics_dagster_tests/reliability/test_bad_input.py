@@ -1,4 +1,4 @@
-"""What bad input gets: a sentence that names the setting or asset, a failed run, the warehouse as it was."""
+"""Bad input fails the run with a sentence that names the setting or asset, and leaves the warehouse as it was."""
 
 import subprocess
 import sys
@@ -37,8 +37,8 @@ def test_a_wrong_setting_is_named_in_one_sentence_and_the_warehouse_stays_as_it_
 ):
     project.use(service)
     assert project.materialize("deploys", partition=daily_partition()).success
-    place = project.warehouse
-    before = place.read_bytes()
+    warehouse = project.warehouse
+    before = warehouse.read_bytes()
     project.set(**settings)
     result = project.materialize("deploys", partition=daily_partition())
     assert not result.success
@@ -46,10 +46,10 @@ def test_a_wrong_setting_is_named_in_one_sentence_and_the_warehouse_stays_as_it_
     assert sentence.format(url=service.url) in text
     assert "key@" not in text
     assert "\n" not in text
-    with duckdb.connect(str(place), read_only=True) as connection:
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM analytics.load_windows").fetchall() == [(1,)]
     if "deploys:" not in sentence:
-        assert place.read_bytes() == before
+        assert warehouse.read_bytes() == before
 
 
 class _Website(BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ class _Website(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        pass
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flu
 
 def test_a_warehouse_held_by_someone_else_is_named_with_its_holder(project: Project, service: Sandbox):
     project.use(service, lock_timeout=0.5)
-    place = project.warehouse
+    warehouse = project.warehouse
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert holder.stdout
@@ -111,7 +111,7 @@ def test_a_warehouse_held_by_someone_else_is_named_with_its_holder(project: Proj
         text = failure(project.materialize("users"))
     finally:
         holder.communicate("", timeout=10)
-    assert text.startswith(f"The warehouse {place} cannot be opened for writing")
+    assert text.startswith(f"The warehouse {warehouse} cannot be opened for writing")
     assert f"PID {holder.pid}" in text
 
 
@@ -140,10 +140,10 @@ def test_a_file_named_as_the_schema_is_refused(project: Project, service: Sandbo
 def test_rows_of_the_sandbox_do_not_go_into_a_warehouse_of_real_ones(project: Project, service: Sandbox):
     project.use(service)
     assert project.materialize("deploys", partition=daily_partition()).success
-    place = project.warehouse
+    warehouse = project.warehouse
     for name in ("base_url", "api_key", "account_api_key"):
         project.monkeypatch.delenv(f"SOURCES__ANALYTICS__{name.upper()}")
-    project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(place))
+    project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(warehouse))
     text = failure(project.materialize("deploys", partition=daily_partition()))
     assert text.startswith(f"The warehouse holds rows of {service.url}; rows of sandbox do not belong beside them.")
 

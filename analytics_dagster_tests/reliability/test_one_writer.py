@@ -1,4 +1,4 @@
-"""One writer at a time: loads that start together, and loads that were killed, end with the rows that there are."""
+"""One writer at a time: after loads that start together, or are killed, the warehouse has the service's rows."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def terminal(project: Project, service: Sandbox, home: Path, *names: str) -> "subprocess.Popen[str]":
-    """Start a load as in a terminal of its own, with an instance of its own."""
+    """Start a load of five days as in a terminal of its own, with an instance of its own."""
     home.mkdir(exist_ok=True)
     selection = " or ".join(f"key:analytics/{name}" for name in names)
     return subprocess.Popen(
@@ -38,7 +38,7 @@ def terminal(project: Project, service: Sandbox, home: Path, *names: str) -> "su
 
 @contextmanager
 def ended(*processes: "subprocess.Popen[str]") -> Iterator[None]:
-    """See to it that processes end."""
+    """Kill the processes at the end."""
     try:
         yield
     finally:
