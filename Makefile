@@ -40,7 +40,7 @@ test-slow: setup ## what takes longer: processes of Dagster, kills, simulated da
 	$(RUN) pytest -m slow
 
 soak: setup ## 500 hours of simulated time with faults, crashes and late rows; half an hour
-	$(RUN) analytics_dagster_tests.support.soak --ticks 500 --output docs/soak.svg
+	$(RUN) analytics_dagster_tests.support.simulation --ticks 500 --output docs/soak.svg
 
 audit: setup ## known vulnerabilities of the pinned versions; fails where it cannot tell
 	$(RUN) pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'

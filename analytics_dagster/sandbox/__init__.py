@@ -1,8 +1,13 @@
-"""A stand-in for the analytics API: an embedded HTTP server on loopback, with data that lives.
+"""A stand-in for the analytics API: an embedded HTTP server on loopback, whose rows change with the clock.
 
-It spells the service's interface out by itself, on the standard library alone, and imports nothing else of
-this project: tests against it would be circular otherwise. `python -m analytics_dagster.sandbox` serves it to
-other processes.
+The package states the service's interface by itself, on the standard library alone, and imports nothing else of this
+project: tests of the loader against the loader's own facts would be circular.
+
+    with Sandbox(history_days=2) as sandbox:
+        sandbox.fail_next("status", status=503, resource="items")
+        requests.get(f"{sandbox.url}/v1/items", headers={"api_key": PROJECT_KEY})
+
+`python -m analytics_dagster.sandbox` serves it to other processes.
 """
 
 from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox

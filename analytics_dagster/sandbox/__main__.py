@@ -1,6 +1,6 @@
-"""`python -m analytics_dagster.sandbox --port 8080`: serves the sandbox until SIGINT or SIGTERM.
+"""The sandbox's command line: `python -m analytics_dagster.sandbox --port 8080` serves until SIGINT or SIGTERM.
 
-Only the command line is here. The first line on standard output is the URL, once it answers.
+The first line on standard output is the URL; it is printed once the URL answers.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 def _path(text: str) -> tuple[str, str]:
     resource, separator, path = text.partition("=")
     if not separator or not path.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form resource=/path")
+        raise argparse.ArgumentTypeError(f"{text!r} must have the form resource=/path")
     return resource, path
 
 
@@ -25,13 +25,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--header", default="api_key", help="the header that carries the key")
     parser.add_argument("--project-key", default=PROJECT_KEY)
     parser.add_argument("--account-key", default=ACCOUNT_KEY)
-    parser.add_argument("--rate-limit", type=int, default=5_000, help="calls of a key in a minute")
+    parser.add_argument("--rate-limit", type=int, default=5_000, help="calls per key and minute")
     parser.add_argument("--path", type=_path, action="append", default=[], metavar="RESOURCE=/PATH")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve the sandbox until SIGINT or SIGTERM."""
     arguments = _arguments()
     stopped = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,7 +46,7 @@ def main() -> None:
         paths=dict(arguments.path),
         rate_limit=arguments.rate_limit,
     ) as sandbox:
-        print(sandbox.url, flush=True)  # noqa: T201 (what the caller reads)
+        print(sandbox.url, flush=True)  # noqa: T201 (the caller reads it)
         stopped.wait()
 
 

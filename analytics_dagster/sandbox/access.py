@@ -1,4 +1,4 @@
-"""Who may call, and how often: the two kinds of key, and the rate limit with the headers that tell of it."""
+"""Authentication and rate limiting: the two kinds of key, the rate limit and its response headers."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,24 @@ from analytics_dagster.sandbox.messages import RefusedError
 
 
 class Keys:
-    """The two keys that the service knows."""
+    """The two keys that the service knows.
+
+    Args:
+        project: Key to the project's resources.
+        account: Key to the account's resources.
+    """
 
     def __init__(self, project: str, account: str) -> None:
-        """Open the project's resources with one, the account's with the other."""
         self._keys = {"project": project, "account": account}
 
     def kind(self, key: str | None) -> str | None:
-        """What `key` is: `project`, `account`, `wrong`, or None where it is missing."""
+        """Return the kind of a key: `project`, `account`, `wrong`, or None if it is missing."""
         if not key:
             return None
         return next((kind for kind, value in self._keys.items() if value == key), "wrong")
 
     def require(self, key: str | None, kind: str) -> None:
-        """Refuse every key but the one of `kind`."""
+        """Raise `RefusedError` unless the key is the one of `kind`."""
         if not key:
             raise RefusedError(401, "missing access token")
         if key not in self._keys.values():
@@ -29,32 +33,41 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """The state after one call."""
+class RateStatus:
+    """The state of the rate limit after a call.
+
+    Attributes:
+        exceeded: Whether the call exceeds the limit.
+        headers: Response headers that announce the state.
+    """
 
     exceeded: bool
     headers: dict[str, str]
 
 
 class RateLimit:
-    """Counts calls in windows aligned to the epoch. Not thread-safe: the service holds a lock."""
+    """Counts calls in fixed windows aligned to the epoch. Not thread-safe: the service holds a lock.
+
+    Args:
+        limit: Calls that a key may make in a window.
+        window: Length of a window, in seconds.
+    """
 
     def __init__(self, limit: int, window: int) -> None:
-        """Allow `limit` calls of a key every `window` seconds."""
         self._limit = limit
         self._window = window
         self._start = 0
         self._calls: dict[str, int] = {}
 
-    def take(self, key: str, now: int) -> Rate:
-        """Count one call; refused ones count as well."""
+    def count_call(self, key: str, now: int) -> RateStatus:
+        """Count a call at `now` (epoch seconds). Refused calls count as well."""
         start = now - now % self._window
         if start != self._start:
             self._start = start
             self._calls.clear()
         calls = self._calls[key] = self._calls.get(key, 0) + 1
         reset = start + self._window
-        return Rate(
+        return RateStatus(
             exceeded=calls > self._limit,
             headers={
                 "X-Rate-Limit-Limit": str(self._limit),

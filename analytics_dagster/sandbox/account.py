@@ -1,6 +1,6 @@
-"""The lists that never change by themselves: the account's projects, teams and users, and the environments.
+"""The listings that time does not change: the account's projects, teams and users, and the project's environments.
 
-Complete literals of what the service would list, in served order. Whatever moves with time is in `world`.
+Each is complete and in served order. Rows that change with time are in `world`.
 """
 
 from analytics_dagster.sandbox.model import DAY, PROJECT_ID
@@ -13,7 +13,7 @@ _CREATED = 1_546_300_800  # 2019-01-01
 _PROJECTS = (
     (PROJECT_ID, PROJECT_SLUG, "enabled"),
     (1002, "warehouse-app", "enabled"),
-    (1003, None, None),  # deleted: the row stays listed, its name is gone
+    (1003, None, None),  # deleted: the row stays listed without its name
     (1004, "back-office", "disabled"),
     (1005, "mobile", "enabled"),
 )
@@ -28,7 +28,7 @@ _ACCESS = ("standard", "light", "view", "owner")
 
 
 def projects() -> list[Row]:
-    """The rows of /v1/projects; `settings_data` holds integration keys."""
+    """Return the rows of /v1/projects. Their `settings_data` holds integration keys."""
     return [
         {
             "id": number,
@@ -51,7 +51,7 @@ def projects() -> list[Row]:
 
 
 def environments() -> list[Row]:
-    """The rows of /v1/environments: `visible` is a number in some, a boolean in others."""
+    """Return the rows of /v1/environments. `visible` is a number in some rows and a boolean in others."""
     return [
         {
             "id": 5001 + index,
@@ -64,7 +64,7 @@ def environments() -> list[Row]:
 
 
 def teams() -> list[Row]:
-    """The rows of /v1/teams."""
+    """Return the rows of /v1/teams."""
     return [
         {
             "id": 2001 + n,
@@ -77,8 +77,8 @@ def teams() -> list[Row]:
 
 
 def users() -> list[Row]:
-    """The rows of /v1/users."""
+    """Return the rows of /v1/users."""
     return [{"id": 301 + n, "username": address(9_001 + n), "email": address(9_001 + n)} for n in range(12)]
 
 
-LISTS = {"projects": projects, "environments": environments, "teams": teams, "users": users}
+LISTINGS = {"projects": projects, "environments": environments, "teams": teams, "users": users}

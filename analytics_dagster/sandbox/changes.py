@@ -1,7 +1,7 @@
-"""What control changed about one resource: rows planted, removed and altered, over the world's own.
+"""Changes that tests make to the rows of a resource: rows planted, removed and updated, applied to the world's rows.
 
-Here too: how a list is ordered and what identifies its rows, since a planted row must find its place in the
-list whatever it holds. Rows leave as JSON text, for a planted one may be text that no encoder would write.
+The order of each list and the keys of its rows are here too, because a planted row takes its place in the list
+whatever it holds. Rows leave as JSON text, because the text of a planted row may be one that no encoder writes.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from analytics_dagster.sandbox.messages import to_json
 from analytics_dagster.sandbox.payload import Row
 
-# What each list is ordered by, and whether the greatest (newest) comes first.
+# The field that orders each list, and whether the greatest (newest) value comes first.
 _ORDER = {
     "items": ("last_occurrence_timestamp", True),
     "occurrences": ("id", True),
@@ -28,20 +28,26 @@ _ORDER = {
 }
 RESOURCES = tuple(_ORDER)
 
-# By what entries of a list start with: `rank` here, the id of an occurrence.
+# Sorts entries of a list by their first field: the rank of a served row, the id of an occurrence.
 BY_RANK = itemgetter(0)
 
 
-class Served(NamedTuple):
-    """A row as it is served. `rank` places it: the greatest comes first."""
+class ServedRow(NamedTuple):
+    """A row as it is served.
+
+    Attributes:
+        rank: Place in the list: the greatest comes first.
+        key: Key of the row, None if it has none.
+        text: JSON text of the row.
+    """
 
     rank: float
     key: object
     text: str
 
 
-def key_of(resource: str, row: object) -> object:
-    """What identifies a row, None where a planted row lacks it."""
+def row_key(resource: str, row: object) -> object:
+    """Return the key of a row, None if a planted row has none."""
     if resource == "top_active_items" and isinstance(row, dict):
         row = row.get("item")
     if not isinstance(row, dict):
@@ -50,48 +56,52 @@ def key_of(resource: str, row: object) -> object:
 
 
 class Changes:
-    """The changes to one resource."""
+    """The changes to the rows of one resource.
+
+    Attributes:
+        planted: Added rows.
+        removed: Keys of removed rows.
+        updated: Changed fields, by the key of the row.
+    """
 
     def __init__(self, resource: str) -> None:
-        """Begin without any."""
         self._resource = resource
-        self.planted: list[Served] = []
+        self.planted: list[ServedRow] = []
         self.removed: set[object] = set()
-        self.changed: dict[object, Row] = {}
+        self.updated: dict[object, Row] = {}
 
-    def served(self, row: object, text: str | None = None) -> Served:
-        """The row in its place; one whose order field holds no number goes to the head of the list."""
-        name, descending = _ORDER[self._resource]
-        value = row.get(name) if isinstance(row, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            rank: float = math.inf
-        else:
-            rank = value if descending else -value
-        return Served(rank, key_of(self._resource, row), to_json(row) if text is None else text)
+    def apply(self, rows: Iterable[Row]) -> list[ServedRow]:
+        """Return the planted rows, followed by the given rows with these changes. The result is not sorted."""
+        kept = [row for row in rows if row_key(self._resource, row) not in self.removed]
+        return [*self.planted, *(self._serve(self.apply_updates(row)) for row in kept)]
 
-    def altered(self, row: Row) -> Row:
-        """The row with the fields that were updated."""
-        return row | self.changed.get(key_of(self._resource, row), {})
+    def apply_updates(self, row: Row) -> Row:
+        """Return the row with its changed fields."""
+        return row | self.updated.get(row_key(self._resource, row), {})
 
-    def over(self, rows: Iterable[Row]) -> list[Served]:
-        """The world's rows with these changes, in no order but the planted ones first."""
-        kept = [row for row in rows if key_of(self._resource, row) not in self.removed]
-        return [*self.planted, *(self.served(self.altered(row)) for row in kept)]
-
-    def plant(self, row: object) -> Served:
-        """Add a row: any value, or the JSON text of one, which is then served letter by letter."""
-        planted = self.served(json.loads(row), row) if isinstance(row, str) else self.served(row)
+    def plant(self, row: object) -> ServedRow:
+        """Add a row: any value, or JSON text, which is served character by character."""
+        planted = self._serve(json.loads(row), row) if isinstance(row, str) else self._serve(row)
         self.planted.append(planted)
         return planted
 
     def remove(self, key: object) -> None:
-        """Let a row vanish for good."""
+        """Remove a row for good."""
         self.planted = [planted for planted in self.planted if planted.key != key]
         self.removed.add(key)
 
     def update(self, key: object, fields: Row) -> None:
-        """Give a row other values. They stay, whatever happens in the world."""
+        """Change fields of a row. Later events in the world do not change them back."""
         for index, planted in enumerate(self.planted):
             if planted.key == key:
-                self.planted[index] = self.served(json.loads(planted.text) | fields)
-        self.changed[key] = self.changed.get(key, {}) | fields
+                self.planted[index] = self._serve(json.loads(planted.text) | fields)
+        self.updated[key] = self.updated.get(key, {}) | fields
+
+    def _serve(self, row: object, text: str | None = None) -> ServedRow:
+        name, descending = _ORDER[self._resource]
+        value = row.get(name) if isinstance(row, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            rank: float = math.inf  # the row has no place in the order: it goes to the head of the list
+        else:
+            rank = value if descending else -value
+        return ServedRow(rank, row_key(self._resource, row), to_json(row) if text is None else text)

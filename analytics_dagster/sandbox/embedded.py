@@ -1,6 +1,6 @@
-"""The sandbox as its users hold it: started and stopped, asked what it holds, and steered.
+"""The sandbox's interface for its users: start and stop it, read and change its rows, queue faults.
 
-Each method here has its path in `control`. How requests are answered is in `service`.
+Requests are answered in `service`.
 """
 
 import json
@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from analytics_dagster.sandbox import control
 from analytics_dagster.sandbox.access import Keys, RateLimit
-from analytics_dagster.sandbox.messages import Reply, Request
 from analytics_dagster.sandbox.model import Deploy, noise
 from analytics_dagster.sandbox.payload import SECRET_MARKER, Row
 from analytics_dagster.sandbox.routes import routes
@@ -19,7 +17,7 @@ from analytics_dagster.sandbox.server import Server
 from analytics_dagster.sandbox.service import RecordedRequest, Service
 from analytics_dagster.sandbox.store import Store
 
-# Marked like every secret in the rows, so that the search for leaks finds them too.
+# Marked like every secret in the rows, so that a search for leaks finds them too.
 PROJECT_KEY = f"{SECRET_MARKER}project-key"
 ACCOUNT_KEY = f"{SECRET_MARKER}account-key"
 
@@ -27,21 +25,28 @@ ACCOUNT_KEY = f"{SECRET_MARKER}account-key"
 class Sandbox:
     """An embedded stand-in for the analytics API on a loopback port.
 
-    The rows are a pure function of `seed` and the clock: from midnight (UTC) `history_days` ago to now.
+    The rows are a pure function of `seed` and the clock. They reach from midnight (UTC) `history_days` ago to now.
+    Nothing runs before `start`.
 
     Args:
-        seed: chooses the world.
-        clock: epoch seconds; the rate limit goes by it as well.
-        port: 0 takes a free one.
-        history_days: full days before today.
-        header: the name of the header that carries the key.
-        project_key: opens the first seven resources.
-        account_key: opens projects, teams and users.
-        paths: other paths for resources, such as `{"occurrences": "/api/1/instances"}`.
-        rate_limit: calls of one key in a window.
-        rate_window: length of the fixed window, in seconds.
-        team_page_size: rows of a page of teams.
-        jobs_as_list: the result of rql_jobs is the bare list.
+        seed: Seeds everything that happens at the service.
+        clock: Returns epoch seconds; the rate limit uses it as well.
+        port: TCP port; 0 takes a free one.
+        history_days: Full days before today.
+        header: Name of the header that carries the key.
+        project_key: Key to the project's seven resources.
+        account_key: Key to projects, teams and users.
+        paths: Paths that differ from the default, by resource, such as `{"occurrences": "/api/1/instances"}`.
+        rate_limit: Calls that a key may make in a window.
+        rate_window: Length of the fixed window, in seconds.
+        team_page_size: Rows per page of teams.
+        jobs_as_list: Whether the result of rql_jobs is the bare list.
+
+    Attributes:
+        clock_offset: Seconds to add to the clock.
+
+    Raises:
+        ValueError: `paths` names an unknown resource.
     """
 
     def __init__(  # noqa: PLR0913 (each is a setting of the service)
@@ -60,7 +65,7 @@ class Sandbox:
         team_page_size: int = 20,
         jobs_as_list: bool = False,
     ) -> None:
-        """Prepare; nothing runs before `start`."""
+
         self._clock = clock
         self.clock_offset = 0.0
         self._port = port
@@ -75,50 +80,48 @@ class Sandbox:
         )
 
     def start(self) -> Self:
-        """Build the history and serve it."""
+        """Build the history and serve it. Does nothing while the sandbox runs."""
         if self._server is None:
-            # The history is built here, not in the first request: that would look like a slow service.
-            with self._service.present():
-                self._server = Server(self._port, self._answer)
+            # Opening the store builds the history; in the first request that would look like a slow service.
+            with self._service.open_store():
+                self._server = Server(self._port, self._service.answer)
         return self
 
     def stop(self) -> None:
-        """Close the port and every connection. Does nothing where nothing runs."""
+        """Close the port and every connection. Does nothing unless the sandbox runs."""
         if self._server is not None:
             self._server.stop()
             self._server = None
 
     def __enter__(self) -> Self:
-        """Start."""
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
         self.stop()
 
     @property
     def url(self) -> str:
-        """The base URL, without a trailing slash."""
+        """The base URL, without a trailing slash. Raises RuntimeError unless the sandbox runs."""
         if self._server is None:
             raise RuntimeError("the sandbox is not running: start() it")
         return self._server.url
 
     @property
     def now(self) -> int:
-        """The service's present, in epoch seconds: the clock with `clock_offset`."""
+        """The service's time in epoch seconds: the clock plus `clock_offset`."""
         return int(self._clock() + self.clock_offset)
 
-    # What it holds
+    # Rows
 
     def texts(self, resource: str) -> list[str]:
-        """The rows the service has now, in served order, as the JSON text that it sends."""
-        with self._service.present() as store:
+        """Return the rows that the service has now, in served order, as the JSON text that it sends."""
+        with self._service.open_store() as store:
             return [served.text for served in store.table(resource)]
 
     def rows(self, resource: str) -> list[Any]:
-        """The rows the service has now, in served order: objects, but for what was planted otherwise."""
+        """Return the rows that the service has now, in served order. Planted rows may be any JSON value."""
         return [json.loads(text) for text in self.texts(resource)]
 
     def add_deploy(  # noqa: PLR0913 (the fields of a deploy)
@@ -134,12 +137,21 @@ class Sandbox:
         user_id: int | None = None,
         comment: str | None = None,
     ) -> Row:
-        """Start a deploy, by default now; returns its row.
+        """Start a deploy and return its row.
 
-        Without a `status`, or with `started`, it succeeds `settles_after` seconds later (None: never). With
-        another, it has that status from `finish_time` on (by default from its start).
+        Args:
+            environment: Environment that is deployed to.
+            revision: Revision that is deployed; by default made up.
+            start_time: Start, in epoch seconds; by default now.
+            status: Status from `finish_time` on. By default, or with `started`, the deploy runs until it succeeds.
+            finish_time: End, in epoch seconds. By default `start_time` if a status is given; otherwise
+                `settles_after` decides.
+            settles_after: Seconds until the deploy succeeds; None: it never settles.
+            local_username: Name of the user at the deploying machine.
+            user_id: Id of the user who deployed.
+            comment: Comment on the deploy.
         """
-        with self._service.present() as store:
+        with self._service.open_store() as store:
             start = store.now if start_time is None else start_time
             outcome = None if status == "started" else status
             if finish_time is None and outcome is not None:
@@ -160,65 +172,83 @@ class Sandbox:
             return store.add_deploy(deploy)
 
     def add_occurrences(self, count: int, *, at: int | None = None, item_id: int | None = None) -> list[Row]:
-        """Receive `count` errors of many items, or of one: these move to the head of `items`."""
-        with self._service.present() as store:
+        """Receive occurrences, at `at` (epoch seconds; by default now), and return their rows.
+
+        They belong to many items, or to the one of `item_id`. These items move to the head of `items`.
+
+        Raises:
+            KeyError: No item has that id.
+        """
+        with self._service.open_store() as store:
             return store.add_occurrences(count, store.now if at is None else at, item_id)
 
     def plant(self, resource: str, row: object) -> None:
-        """Add any row as it is: a JSON value, or text, served letter by letter (NaN, lone surrogates).
+        """Add any row as it is: a JSON value, or JSON text, which is served character by character.
 
-        It stands where the field that orders the list puts it; at the head, if that is no number.
+        Text may hold NaN and lone surrogates. The field that orders the list decides the row's place; a row without a
+        number there goes to the head.
         """
-        with self._service.present() as store:
+        with self._service.open_store() as store:
             store.plant(resource, row)
 
     def remove(self, resource: str, row_id: object) -> None:
-        """Let a row vanish."""
-        with self._service.present() as store:
+        """Remove a row. Raises KeyError if there is none of that id."""
+        with self._service.open_store() as store:
             store.remove(resource, row_id)
 
     def update(self, resource: str, row_id: object, /, **fields: object) -> None:
-        """Change a row as a person would; the values stay, whatever happens to it later."""
-        with self._service.present() as store:
+        """Change fields of a row, as a person does. The values stay, even if later events would change them.
+
+        Raises:
+            KeyError: No row has that id.
+        """
+        with self._service.open_store() as store:
             store.update(resource, row_id, fields)
 
-    # How it misbehaves
+    # Faults
 
     def fail_next(
         self, kind: str, *, resource: str | None = None, times: int = 1, after: int = 0, **options: object
     ) -> None:
-        """Spoil the next `times` replies, of `resource` or of any, once `after` of them have passed.
+        """Queue a fault, which changes the next `times` replies after the next `after` ones.
 
-        Kinds and options: `status` (status=503, headers=True, remaining_seconds=None), `err` (status=200,
+        Kinds and their options: `status` (status=503, headers=True, remaining_seconds=None), `err` (status=200,
         message, echo_key=False), `html`, `broken_json`, `null_result`, `empty`, `reset`, `truncate`, `slow`
         (seconds=1.0), `redirect` (location="/login", status=302), `gzip`.
+
+        Args:
+            kind: Kind of the fault.
+            resource: Resource whose replies count; None counts all.
+            times: Replies to change.
+            after: Replies to leave as they are before.
+            **options: Options of the kind.
+
+        Raises:
+            ValueError: There is no such kind or resource, or a number is out of range.
+            TypeError: The kind has no such option.
         """
         self._service.fail_next(kind, resource, times, after, options)
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Clear the queued faults."""
         self._service.clear_faults()
 
-    # What it was asked
+    # Requests
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests so far, oldest first; the list itself, so clearing it forgets them."""
+        """The requests so far, oldest first. Clear the list to forget them."""
         return self._service.requests
 
     @property
     def before_reply(self) -> Callable[[str, int | None], object] | None:
-        """Called with resource and page of each request before its reply is made.
+        """A hook that is called with the resource and page of each request, before its reply is made.
 
-        The page is None for unpaged resources. It runs in the server's thread and may use every method here.
+        The page is None for resources without pages. The hook runs in the server's thread and may call every method
+        of the sandbox.
         """
         return self._service.before_reply
 
     @before_reply.setter
     def before_reply(self, hook: Callable[[str, int | None], object] | None) -> None:
         self._service.before_reply = hook
-
-    def _answer(self, request: Request) -> Reply:
-        if request.path.startswith(control.PREFIX):
-            return control.answer(self, request)
-        return self._service.answer(request)

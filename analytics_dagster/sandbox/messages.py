@@ -1,4 +1,4 @@
-"""A request as the service sees it, and its reply: what passes between `server` and everything behind it."""
+"""Requests and replies, as `server` exchanges them with the service, and the envelope of a reply's JSON."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. A query parameter given twice is joined by a comma."""
+    """A request. The values of a repeated query parameter are joined by commas."""
 
     method: str
     path: str
@@ -22,7 +22,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One reply. The last three fields are how a reply goes wrong on its way."""
+    """A reply.
+
+    Attributes:
+        status: HTTP status.
+        content: Body.
+        content_type: Content type of the body.
+        headers: Further headers.
+        delay: Seconds to wait before the reply is sent.
+        reset: Whether to reset the connection instead.
+        truncated: Whether to send half of the body and close the connection.
+    """
 
     status: int = 200
     content: bytes
@@ -34,24 +44,23 @@ class Reply:
 
 
 class RefusedError(Exception):
-    """The service refuses a request: HTTP status and message."""
+    """The service refuses a request, with an HTTP status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Refuse with `status`."""
         super().__init__(message)
         self.status = status
 
 
-# What every row and envelope is written with: compact, ASCII, as the service does.
+# Encodes every row and envelope as the service does: compact and in ASCII.
 to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def success(result: str) -> bytes:
-    """The envelope around a result that is JSON text already."""
-    # Lone surrogates in planted text pass as they are.
+    """Return the envelope around a result, which is JSON text."""
+    # `surrogatepass` keeps lone surrogates in planted text.
     return f'{{"err":0,"result":{result}}}'.encode("utf-8", "surrogatepass")
 
 
 def failure(status: int, message: str) -> Reply:
-    """The envelope of a failure."""
+    """Return a reply with the envelope of a failure."""
     return Reply(status=status, content=to_json({"err": 1, "message": message}).encode())

@@ -1,7 +1,6 @@
-"""What things are in the sandbox's project: items, deploys, query jobs, occurrences.
+"""The entities of the sandbox's project: items, deploys, query jobs, occurrences.
 
-Types without a history; when each of them happens is in `world`, how the service words them in `rows` and
-`payload`.
+The times at which they happen are in `world`; their JSON rows are built in `rows` and `payload`.
 """
 
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ HOUR = 3_600
 DAY = 24 * HOUR
 PROJECT_ID = 1001
 
-# Occurrence ids are `second * 100 + n`, ids of deploys and jobs `minute * 10 + n`: they grow with time, no
-# matter where the history starts. The world uses the lower n, rows that tests add those from here on.
+# Ids of occurrences are `second * 100 + n`, ids of deploys and jobs `minute * 10 + n`: they grow with time, wherever
+# the history starts. The world uses the lower n, rows that tests add use n from here on.
 FIRST_ADDED_OCCURRENCE = 50
 FIRST_ADDED_DEPLOY = 1
 
@@ -20,7 +19,7 @@ _MASK = (1 << 64) - 1
 
 
 class Kind(NamedTuple):
-    """A way to fail. `error` is the exception's class; None makes it a logged message."""
+    """A kind of error. `error` is the exception's class, None for a logged message."""
 
     language: str
     framework: str
@@ -30,7 +29,7 @@ class Kind(NamedTuple):
 
 
 def noise(*parts: int) -> int:
-    """A 64-bit number that looks random and depends on `parts` alone (much cheaper than seeding `Random`)."""
+    """Return a pseudo-random 64-bit number that depends on `parts` alone. Much cheaper than seeding `Random`."""
     value = 0x9E3779B97F4A7C15
     for part in parts:
         value = ((value ^ part) * 0xBF58476D1CE4E5B9) & _MASK
@@ -41,21 +40,21 @@ def noise(*parts: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """A group of like occurrences. `standing` is the status that a person gave it for good, if any."""
+    """A group of similar occurrences. `fixed_status` is a status that a person gave it for good."""
 
     counter: int
     environment: str
     kind: Kind
     part: str
     level: str
-    first_seen: int | None = None  # None: at its first occurrence
+    first_seen: int | None = None  # None: the time of its first occurrence
     first_resolved: int | None = None
     resolved_every: int | None = None
-    standing: str | None = None
+    fixed_status: str | None = None
 
     @property
     def id(self) -> int:
-        """The service-wide id, deliberately unlike the counter."""
+        """The service-wide id. It differs from the counter on purpose."""
         return 1_200_000_000 + self.counter * 37
 
     @property
@@ -65,11 +64,11 @@ class Item:
 
     @property
     def title(self) -> str:
-        """What the item is called."""
+        """The item's title."""
         return f"{self.kind.error}: {self.message}" if self.kind.error else self.message
 
     def resolutions(self, now: int) -> tuple[int | None, int | None]:
-        """When it was resolved last, and the time before that, as far as both lie in the past."""
+        """Return the times of the last two resolutions up to `now`, latest first; None for each that is missing."""
         if self.first_resolved is None or self.first_resolved > now:
             return None, None
         if self.resolved_every is None:
@@ -80,7 +79,7 @@ class Item:
 
 
 class Deploy(NamedTuple):
-    """A deploy. It is `started` until `finish` (None: for ever), `outcome` from then on."""
+    """A deploy. Its status is `started` until `finish` (None: for ever), and `outcome` from then on."""
 
     id: int
     environment: str
@@ -91,7 +90,7 @@ class Deploy(NamedTuple):
     local_username: str | None = None
     user_id: int | None = None
     comment: str | None = None
-    born: tuple[Item, ...] = ()  # the items a bad deploy brings; empty for a good one
+    new_items: tuple[Item, ...] = ()  # items that a bad deploy brings; empty for a good one
 
 
 class Job(NamedTuple):
@@ -105,7 +104,7 @@ class Job(NamedTuple):
 
 
 class Occurrence(NamedTuple):
-    """One error that was received. Light: its row is worded only when somebody asks for it."""
+    """An error that was received. It is light: its row is built when it is served."""
 
     id: int
     timestamp: int
@@ -115,12 +114,12 @@ class Occurrence(NamedTuple):
 
     @property
     def person(self) -> int:
-        """Who met the error."""
+        """Number of the person who met the error."""
         return noise(self.id, 1) % 1_200
 
 
 def code_version(deploys: list[Deploy], environment: str, at: int) -> str:
-    """The revision that runs in `environment` at `at`: the latest succeeded deploy's."""
+    """Return the revision that runs in `environment` at `at`: that of the latest deploy that succeeded."""
     done = [
         deploy
         for deploy in deploys

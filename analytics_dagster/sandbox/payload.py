@@ -1,8 +1,7 @@
-"""The row of an occurrence, with its unbounded `data` object.
+"""The row of an occurrence, with its unbounded `data` object. It is larger than all other rows together.
 
-Only this one row is here, since it is larger than all others together. Secrets and personal data stand in
-`data` where the real service has them; each such value carries a marker (`SECRET_MARKER`,
-`PERSONAL_MARKERS`), so that a test finds a leak by searching for it.
+Secrets and personal data are in `data` where the real service has them. Each such value carries a marker
+(`SECRET_MARKER`, `PERSONAL_MARKERS`), so that tests find leaks by searching for it.
 """
 
 from typing import Any
@@ -12,24 +11,24 @@ from analytics_dagster.sandbox.model import PROJECT_ID, Occurrence, noise
 Row = dict[str, Any]
 
 SECRET_MARKER = "sandbox-secret-"  # noqa: S105 (a marker, no secret)
-# Addresses in a reserved domain and a network reserved for documentation: neither can be anybody's.
+# A reserved domain, and a network reserved for documentation: neither belongs to anybody.
 PERSONAL_MARKERS = ("@example.invalid", "203.0.113.")
 
 _BROWSERS = ("Firefox 131", "Chrome 130", "Safari 18", "Edge 130")
 
 
 def secret(name: str, number: int) -> str:
-    """A secret value that a search for the marker finds."""
+    """Return a secret value that carries the marker."""
     return f"{SECRET_MARKER}{name}-{number:08x}"
 
 
 def address(number: int) -> str:
-    """A personal mail address that a search for the marker finds."""
+    """Return a personal e-mail address that carries a marker."""
     return f"person-{number:04d}@example.invalid"
 
 
 def occurrence_row(occurrence: Occurrence) -> Row:
-    """The row of /v1/occurrences."""
+    """Return the row of /v1/occurrences."""
     number = noise(occurrence.id)
     return {
         "id": occurrence.id,

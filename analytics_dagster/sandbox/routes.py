@@ -1,7 +1,6 @@
-"""The ten resources: where each is served, to whom, in what pages and envelope.
+"""The service's interface to the ten resources: paths, keys, pages, parameters and envelopes.
 
-The only module that knows the service's interface; its literals are deliberately not shared with the catalog
-of the project under test. Which rows there are is the store's matter.
+The literals repeat the catalog's on purpose, so that tests compare two independent statements. The rows are in `store`.
 """
 
 import json
@@ -20,19 +19,19 @@ _MOST_HOURS = 168
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One resource. `rows_at` is where in `result` its rows are; None: `result` is the list itself."""
+    """The interface to a resource. `rows_at` names the field of `result` with the rows; None: `result` is the list."""
 
     resource: str
     path: str
     method: str = "GET"
     rows_at: str | None = None
-    page_size: int | None = None  # None: all rows in one reply, whatever `page` says
-    largest_page: int | None = 100  # None: every page has `page_size` rows, whatever `limit` says
-    account: bool = False  # wants the account's key, not the project's
+    page_size: int | None = None  # None: one reply has all rows, and `page` is ignored
+    largest_page: int | None = 100  # None: every page has `page_size` rows, and `limit` is ignored
+    account: bool = False  # requires the account's key instead of the project's
 
 
 def routes(paths: Mapping[str, str], team_page_size: int, *, jobs_as_list: bool) -> tuple[Route, ...]:
-    """The routes of the ten resources, with other `paths` for those named there."""
+    """Return the routes of the ten resources. `paths` replaces the paths of the resources that it names."""
     table = (
         Route(resource="items", path="/v1/items", rows_at="items", page_size=100),
         Route(
@@ -58,16 +57,16 @@ def routes(paths: Mapping[str, str], team_page_size: int, *, jobs_as_list: bool)
 
 
 def page_of(route: Route, request: Request) -> int | None:
-    """The page a request asks for, None where the resource has no pages."""
+    """Return the page that a request asks for, None if the resource has no pages."""
     return None if route.page_size is None else _positive(request.query, "page", 1)
 
 
 def answer(route: Route, request: Request, store: Store) -> bytes:
-    """The body of the reply to a well-formed request; raises `RefusedError` for any other."""
+    """Return the body of the reply to a request. Raises `RefusedError` if a parameter or the body is malformed."""
     page, size = page_of(route, request), route.page_size
     if route.resource == "items_metrics":
         counters = _counters(request.content)
-        # A planted row without a counter is nobody's, so everybody gets it.
+        # A planted row without a counter matches every request.
         texts = [row.text for row in store.table(route.resource) if row.key is None or row.key in counters]
     elif route.resource == "top_active_items":
         texts = [row.text for row in store.top_active(*_report(request.query))]
@@ -86,7 +85,7 @@ def answer(route: Route, request: Request, store: Store) -> bytes:
 
 
 def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | None = None) -> str:
-    """The `result` around the rows, as JSON text."""
+    """Return the JSON text of `result`, from the JSON texts of its rows."""
     listed = f"[{','.join(texts)}]"
     if route.rows_at is None:
         return listed
@@ -95,8 +94,8 @@ def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | 
         fields["total_count"] = total if total is not None and total <= _MOST_COUNTED else None
     if route.resource == "items_metrics":
         fields |= {"project_id": PROJECT_ID, "project_slug": PROJECT_SLUG}
-    beside = "".join(f'"{name}":{to_json(value)},' for name, value in fields.items())
-    return f'{{{beside}"{route.rows_at}":{listed}}}'
+    other_fields = "".join(f'"{name}":{to_json(value)},' for name, value in fields.items())
+    return f'{{{other_fields}"{route.rows_at}":{listed}}}'
 
 
 def _positive(query: Mapping[str, str], name: str, default: int) -> int:
@@ -125,7 +124,7 @@ def _counters(content: bytes) -> list[int]:
     except ValueError:
         raise RefusedError(_UNPROCESSABLE, "the body must be JSON") from None
     counters = body.get("item_counters") if isinstance(body, dict) else None
-    # Not `isinstance`: to Python, `true` is an integer.
+    # `isinstance` would accept `true`, since `bool` is a subclass of `int`.
     if not isinstance(counters, list) or not all(type(counter) is int for counter in counters):
         raise RefusedError(_UNPROCESSABLE, "item_counters must be a list of integers")
     return counters

@@ -1,7 +1,7 @@
-"""How the service words its rows at a given second: items, metrics, deploys, jobs and the rolling top ten.
+"""The rows that change with time, as of a second: items, metrics, deploys, query jobs and the top active items.
 
-Functions from what happened (`world`) and `now` to raw rows; nothing is kept. Occurrences are in `payload`,
-the lists that never change in `account`.
+Each function builds a row from entities (`model`) and `now`. Rows of occurrences are in `payload`, listings that time
+does not change in `account`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -20,8 +20,8 @@ _JOB_RUNS_AFTER = 3
 _JOB_DELETED_AFTER = 7 * DAY
 
 
-def _spell(events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occurrence]]:
-    """Whether the item is open, and the occurrences of its present spell (if resolved, of the last one)."""
+def _open_period(events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occurrence]]:
+    """Return whether the item is open, and the occurrences of its present open period, or else of its last one."""
     last, before = events[0].item.resolutions(now)
     if last is None:
         return True, events
@@ -32,16 +32,16 @@ def _spell(events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occur
 
 
 def item_row(events: Sequence[Occurrence], now: int) -> Row:
-    """The row of /v1/items. `events` are all of one item, ordered by id, at least one."""
+    """Return the row of /v1/items. `events` are all occurrences of one item, at least one, ordered by id."""
     item = events[0].item
     number = noise(item.counter)
-    # Rows that tests add may be late, so the greatest id need not be the newest.
+    # Occurrences that tests add may be late, so the greatest id need not be the newest.
     newest = max(events, key=attrgetter("timestamp", "id"))
     last_resolved, _ = item.resolutions(now)
-    is_open, spell = _spell(events, now)
-    # What started the present spell is known where the history reaches back to it.
-    started = spell[0] if spell and (last_resolved is not None or item.first_seen is None) else None
-    status = item.standing or ("active" if is_open else "resolved")
+    is_open, period = _open_period(events, now)
+    # The first occurrence of the period is known if the history reaches back to it.
+    first = period[0] if period and (last_resolved is not None or item.first_seen is None) else None
+    status = item.fixed_status or ("active" if is_open else "resolved")
     tracked = {"tracker": {"issue-key": f"OPS-{item.counter}", "Priority": 2}}
     row: Row = {
         "id": item.id,
@@ -60,14 +60,14 @@ def item_row(events: Sequence[Occurrence], now: int) -> Row:
         "first_occurrence_timestamp": item.first_seen or events[0].timestamp,
         "last_occurrence_id": newest.id,
         "last_occurrence_timestamp": newest.timestamp,
-        "activating_occurrence_id": started.id if started else None,
-        "last_activated_timestamp": started.timestamp if started else None,
+        "activating_occurrence_id": first.id if first else None,
+        "last_activated_timestamp": first.timestamp if first else None,
         "last_resolved_timestamp": last_resolved,
-        "total_occurrences": len(spell),
-        "unique_occurrences": len({event.person for event in spell}) if item.counter % 5 else None,
+        "total_occurrences": len(period),
+        "unique_occurrences": len({event.person for event in period}) if item.counter % 5 else None,
         "assigned_user_id": (None, 301, 304)[number % 3],
         "last_modified_by": (None, 301, 302)[number // 3 % 3],
-        "resolved_in_version": spell[-1].code_version[:12] if status == "resolved" and spell else None,
+        "resolved_in_version": period[-1].code_version[:12] if status == "resolved" and period else None,
         "public_item_id": number % 90_000 + 10_000 if number % 17 == 0 else None,
         "integrations_data": (None, None, "", tracked)[number % 4],
         "controlling_id": item.id,
@@ -82,7 +82,7 @@ def item_row(events: Sequence[Occurrence], now: int) -> Row:
 
 
 def metric_row(events: Sequence[Occurrence], now: int) -> Row:
-    """The row of /v1/metrics/items: how long the item took to be resolved, first and last."""
+    """Return the row of /v1/metrics/items: the seconds to the item's first and last resolution."""
     item = events[0].item
     last, before = item.resolutions(now)
     first_ttr = last_ttr = None
@@ -90,14 +90,14 @@ def metric_row(events: Sequence[Occurrence], now: int) -> Row:
         first_ttr = last_ttr = max(0, item.first_resolved - (item.first_seen or events[0].timestamp))
         if before is not None:
             start = bisect_right(events, before * 100 + 99, key=_BY_ID)
-            # Where the history no longer reaches back to that spell, the first measure stands for it.
+            # If the history does not reach back to that open period, the first time to resolve stands in.
             if start < len(events) and events[start].timestamp <= last:
                 last_ttr = last - events[start].timestamp
     return {"item_counter": item.counter, "first_ttr": first_ttr, "last_ttr": last_ttr}
 
 
 def active_row(events: Sequence[Occurrence], now: int, hours: int) -> Row:
-    """An entry of /v1/reports/top_active_items over the last `hours` clock hours, with the current one."""
+    """Return an entry of /v1/reports/top_active_items for the last `hours` clock hours, the current one included."""
     item = events[0].item
     start = now - now % HOUR - (hours - 1) * HOUR
     edges = [bisect_left(events, (start + hour * HOUR) * 100, key=_BY_ID) for hour in range(hours)] + [len(events)]
@@ -121,7 +121,7 @@ def active_row(events: Sequence[Occurrence], now: int, hours: int) -> Row:
 
 
 def deploy_row(deploy: Deploy, now: int) -> Row:
-    """The row of /v1/deploys: `started` until it is over, without moving `start_time`."""
+    """Return the row of /v1/deploys. Its status is `started` until the deploy settles; `start_time` never moves."""
     settled = deploy.finish is not None and deploy.finish <= now
     return {
         "id": deploy.id,
@@ -138,7 +138,7 @@ def deploy_row(deploy: Deploy, now: int) -> Row:
 
 
 def job_row(job: Job, now: int) -> Row:
-    """The row of /v1/rql/jobs: it goes through its states, and a week later becomes `Deleted`."""
+    """Return the row of /v1/rql/jobs. The job goes through its states; a week after its creation it is `Deleted`."""
     if now >= job.created + _JOB_DELETED_AFTER:
         status, modified = "Deleted", job.created + _JOB_DELETED_AFTER
     elif now >= job.finish:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 over loopback: reads requests, writes replies, nothing about what they mean.
+"""HTTP/1.1 over loopback: reads requests and writes replies. Their meaning is in `service`.
 
-Connections are kept alive, and each reply leaves in one write: in two, a delayed acknowledgement would add
-its 40 ms to every page.
+Connections are kept alive. Each reply leaves in one write: with two, delayed acknowledgements of TCP would add 40 ms
+to every page.
 """
 
 import os
@@ -19,22 +19,26 @@ from urllib.parse import parse_qsl, urlsplit
 from analytics_dagster.sandbox.messages import Reply, Request
 
 _LOOPBACK = "127.0.0.1"
-_PATIENCE = 2.0  # seconds for a thread to end
-_POLL = 0.02  # seconds until the accepting thread notices that it is to end
+_JOIN_TIMEOUT = 2.0  # seconds that a thread may take to end
+_POLL_INTERVAL = 0.02  # seconds within which the accepting thread notices a shutdown
 
 
 class Server:
-    """A server on a loopback port, with its threads."""
+    """A server on a loopback port, which answers from threads of its own.
+
+    Args:
+        port: TCP port; 0 takes a free one.
+        answer: Returns the reply to a request.
+    """
 
     def __init__(self, port: int, answer: Callable[[Request], Reply]) -> None:
-        """Listen on `port` (0: any free one) and answer from threads of its own."""
         self._listener = _Listener(port, answer)
-        self._thread = Thread(target=self._listener.serve_forever, args=(_POLL,), name="sandbox", daemon=True)
+        self._thread = Thread(target=self._listener.serve_forever, args=(_POLL_INTERVAL,), name="sandbox", daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        """The address, without a trailing slash."""
+        """The base URL, without a trailing slash."""
         return f"http://{_LOOPBACK}:{self._listener.server_address[1]}"
 
     def stop(self) -> None:
@@ -43,14 +47,10 @@ class Server:
         self._listener.shutdown()
         self._listener.server_close()
         for thread, connection in list(self._listener.connections.items()):
-            _shut(connection)
-            thread.join(_PATIENCE)
-        self._thread.join(_PATIENCE)
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):  # the other side may be faster
-        connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the client may have closed it already
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(_JOIN_TIMEOUT)
+        self._thread.join(_JOIN_TIMEOUT)
 
 
 class _Listener(ThreadingHTTPServer):
@@ -64,11 +64,11 @@ class _Listener(ThreadingHTTPServer):
         super().__init__((_LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which looks up the host's name: seconds where the resolver is slow.
+        # HTTPServer.server_bind looks up the host's name, which takes seconds with a slow resolver.
         TCPServer.server_bind(self)
 
     def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        # A client that hangs up is no error of the service.
+        # A client may close its connection at any time.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -121,17 +121,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write("\r\n".join(lines).encode("latin-1") + content)
 
     def _reset(self) -> None:
-        # Closing without lingering sends RST, which the client sees as a connection reset by its peer.
+        # Closing without lingering sends RST: the client sees a connection reset by its peer.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         os.close(self.connection.detach())
 
     def log_message(self, _format: str, *_args: object) -> None:
-        # Silent: standard error belongs to the load or the tests that run in this process.
+        # Standard error is left to the load or the tests that run in this process.
         pass
 
 
-# http.server looks for a method per HTTP method; which ones a path knows is the service's matter.
+# http.server calls a method for each HTTP method; the service refuses the ones that a path does not have.
 for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"):
     setattr(_Handler, f"do_{_method}", _Handler.handle_method)
 

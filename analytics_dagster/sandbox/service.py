@@ -1,7 +1,7 @@
-"""How a request is answered: who may ask, how often, and what of it is spoiled on purpose.
+"""The steps from a request to its reply: recording, rate limit, authentication, answer, fault.
 
-Here each request meets what may refuse it, in the real service's order. What a reply holds is in `routes` and
-`store`, how it travels in `server`.
+The steps that may refuse a request come in the real service's order. Contents of replies are in `routes` and `store`,
+HTTP is in `server`.
 """
 
 import json
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from analytics_dagster.sandbox.access import Keys, Rate, RateLimit
-from analytics_dagster.sandbox.faults import Due, FaultQueue
+from analytics_dagster.sandbox.access import Keys, RateLimit, RateStatus
+from analytics_dagster.sandbox.faults import FaultQueue, Original
 from analytics_dagster.sandbox.messages import RefusedError, Reply, Request, failure
 from analytics_dagster.sandbox.routes import Route, answer, page_of
 from analytics_dagster.sandbox.store import Store
@@ -24,20 +24,40 @@ _MOST_RECORDED = 100_000
 class RecordedRequest:
     """A request to the service.
 
-    `resource` is None for unknown paths, `status` until the reply is made and where the connection is reset.
+    Attributes:
+        resource: Resource that was asked for; None for unknown paths.
+        method: HTTP method.
+        path: Path without the query.
+        query: Query parameters.
+        body: JSON value of the body, or its text if it is not JSON; None without a body.
+        key: Kind of the key: `project`, `account`, `wrong`, or None if it is missing.
+        status: HTTP status of the reply; None until it is made, and if the connection is reset.
     """
 
     resource: str | None
     method: str
     path: str
     query: dict[str, str]
-    body: Any  # the JSON sent, or the text where it was none
-    key: str | None  # "project", "account", "wrong", None: missing
+    body: Any
+    key: str | None
     status: int | None = None
 
 
 class Service:
-    """The service behind the server, safe to use from many threads."""
+    """Answers requests. Safe to use from many threads.
+
+    Args:
+        store: The rows.
+        routes: The resources.
+        header: Name of the header that carries the key.
+        keys: The keys that are accepted.
+        rate: The rate limit.
+        now: Returns epoch seconds.
+
+    Attributes:
+        requests: The requests so far, oldest first.
+        before_reply: Called with the resource and page of each request, before its reply is made.
+    """
 
     def __init__(
         self,
@@ -49,7 +69,7 @@ class Service:
         rate: RateLimit,
         now: Callable[[], int],
     ) -> None:
-        """Answer from `store` as of `now`, epoch seconds."""
+
         self._store = store
         self._routes = {route.path: route for route in routes}
         self._header = header
@@ -62,33 +82,33 @@ class Service:
         self.before_reply: Callable[[str, int | None], object] | None = None
 
     @contextmanager
-    def present(self) -> Iterator[Store]:
-        """The store as of now, for the caller alone."""
+    def open_store(self) -> Iterator[Store]:
+        """Yield the store as of now, for exclusive use."""
         with self._lock:
             self._store.advance(self._now())
             yield self._store
 
     def fail_next(self, kind: str, resource: str | None, times: int, after: int, options: dict[str, object]) -> None:
-        """Spoil replies to come."""
+        """Queue a fault."""
         if resource is not None and resource not in {route.resource for route in self._routes.values()}:
             raise ValueError(f"no resource {resource!r}")
         with self._lock:
             self._faults.add(kind, resource, times, after, options)
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Clear the queued faults."""
         with self._lock:
             self._faults.clear()
 
     def answer(self, request: Request) -> Reply:
-        """The reply to a request."""
+        """Record a request and return its reply."""
         route = self._routes.get(request.path)
         key = request.headers.get(self._header)
         recorded = self._record(request, route, key)
         # Outside the lock: the hook may wait for another request.
         if route is not None and self.before_reply is not None:
             self.before_reply(route.resource, _page_or_none(route, request))
-        with self.present() as store:
+        with self.open_store() as store:
             reply = self._reply(request, route, key, store)
             recorded.status = None if reply.reset else reply.status
         return reply
@@ -113,7 +133,7 @@ class Service:
         return recorded
 
     def _reply(self, request: Request, route: Route | None, key: str | None, store: Store) -> Reply:
-        rate = self._rate.take(key or "", store.now)
+        rate = self._rate.count_call(key or "", store.now)
         if route is None:
             return replace(failure(404, "not found"), headers=rate.headers)
         try:
@@ -121,10 +141,10 @@ class Service:
             reply = Reply(content=answer(route, request, store), headers=rate.headers)
         except RefusedError as refusal:
             reply = replace(failure(refusal.status, str(refusal)), headers=rate.headers)
-        spoil = self._faults.next(route.resource)
-        return spoil(Due(reply, route, _page_or_none(route, request), key or "")) if spoil else reply
+        fault = self._faults.take(route.resource)
+        return fault(Original(reply, route, _page_or_none(route, request), key or "")) if fault else reply
 
-    def _admit(self, request: Request, route: Route, key: str | None, rate: Rate) -> None:
+    def _admit(self, request: Request, route: Route, key: str | None, rate: RateStatus) -> None:
         if request.method != route.method:
             raise RefusedError(405, "method not allowed")
         self._keys.require(key, "account" if route.account else "project")

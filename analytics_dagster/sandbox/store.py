@@ -1,14 +1,13 @@
-"""What the service holds at one second: the world up to `now`, with everything that control changed about it.
+"""The service's rows at a second: the world's events up to `now`, with the changes that tests made.
 
-The world never changes (`world`), the changes lie over it (`changes`) and survive the clock's advance; here
-the two become lists. Not thread-safe: the service holds a lock.
+`world` is a pure function; `changes` are kept while the clock advances. The store merges both into lists.
 """
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 
 from analytics_dagster.sandbox import account, rows
-from analytics_dagster.sandbox.changes import BY_RANK, RESOURCES, Changes, Served
+from analytics_dagster.sandbox.changes import BY_RANK, RESOURCES, Changes, ServedRow
 from analytics_dagster.sandbox.messages import to_json
 from analytics_dagster.sandbox.model import (
     DAY,
@@ -26,15 +25,22 @@ from analytics_dagster.sandbox.world import World
 _TOP = 10
 
 
-def _key(entry: Occurrence | Served) -> object:
-    return entry.key if isinstance(entry, Served) else entry.id
+def _key(entry: Occurrence | ServedRow) -> object:
+    return entry.key if isinstance(entry, ServedRow) else entry.id
 
 
 class Store:
-    """The service's rows at `now`; move it with `advance` before asking."""
+    """The service's rows at `now`. Not thread-safe: the service holds a lock.
+
+    Args:
+        seed: Seed of the world.
+        history_days: Full days of history before the last midnight (UTC).
+
+    Attributes:
+        now: Epoch seconds; `advance` sets it.
+    """
 
     def __init__(self, seed: int, history_days: int) -> None:
-        """Hold the history since `history_days` before the last midnight (UTC)."""
         self._world = World(seed)
         self._history_days = history_days
         self._changes = {resource: Changes(resource) for resource in RESOURCES}
@@ -44,23 +50,23 @@ class Store:
         self._days: dict[int, list[Occurrence]] = {}
         self._deploys: list[Deploy] = []
         self._jobs: list[Job] = []
-        self._coming: list[Occurrence] = []  # the rest of today, the next one last
-        # Ordered by what entries start with: an occurrence with its id, a planted row with its rank.
-        self._seen: list[Occurrence | Served] = []
+        self._upcoming: list[Occurrence] = []  # the rest of today, the next one last
+        # Ordered by the entries' first field: the id of an occurrence, the rank of a planted row.
+        self._received: list[Occurrence | ServedRow] = []
         self._by_item: dict[int, list[Occurrence]] = {}  # by counter
         self._texts: dict[int, str] = {}
-        self._tables: dict[str, list[Served]] = {}
+        self._tables: dict[str, list[ServedRow]] = {}
 
     def advance(self, now: int) -> None:
-        """Move to `now` (epoch seconds): rows appear, and at midnight the oldest day goes."""
+        """Move to `now` (epoch seconds): rows appear, and at midnight the oldest day disappears."""
         if now == self.now:
             return
         before, self.now = self.now, now
         self._tables.clear()
         if now < before or now // DAY != before // DAY:
             self._rebuild()
-        while self._coming and self._coming[-1].id // 100 <= now:
-            self._see(self._coming.pop())
+        while self._upcoming and self._upcoming[-1].id // 100 <= now:
+            self._receive(self._upcoming.pop())
 
     def _rebuild(self) -> None:
         today = self.now // DAY
@@ -71,44 +77,44 @@ class Store:
         changes = self._changes["occurrences"]
         happened = [o for day in days for o in self._days[day] if o.id not in changes.removed]
         cut = bisect_right(happened, self.now * 100 + 99, key=BY_RANK)
-        self._coming = happened[cut:][::-1]
+        self._upcoming = happened[cut:][::-1]
         past = sorted([*happened[:cut], *self._added], key=BY_RANK)
-        self._seen = sorted([*past, *changes.planted], key=BY_RANK)
+        self._received = sorted([*past, *changes.planted], key=BY_RANK)
         self._by_item = defaultdict(list)
         for occurrence in past:
             if occurrence.grouped:
                 self._by_item[occurrence.item.counter].append(occurrence)
         self._texts = {number: text for number, text in self._texts.items() if number // 100 // DAY in self._days}
 
-    def _see(self, occurrence: Occurrence) -> None:
-        insort(self._seen, occurrence, key=BY_RANK)
+    def _receive(self, occurrence: Occurrence) -> None:
+        insort(self._received, occurrence, key=BY_RANK)
         if occurrence.grouped:
             insort(self._by_item[occurrence.item.counter], occurrence, key=BY_RANK)
 
     # Reading
 
     def occurrences(self, skip: int, count: int, below: int | None = None) -> list[str]:
-        """`count` occurrences after the `skip` newest, newest first; only those with ids under `below`."""
-        end = len(self._seen) if below is None else bisect_left(self._seen, below, key=BY_RANK)
+        """Return the texts of `count` occurrences after the `skip` newest, newest first; only ids under `below`."""
+        end = len(self._received) if below is None else bisect_left(self._received, below, key=BY_RANK)
         stop = max(0, end - skip)
-        return [self._text(entry) for entry in reversed(self._seen[max(0, stop - count) : stop])]
+        return [self._text(entry) for entry in reversed(self._received[max(0, stop - count) : stop])]
 
-    def table(self, resource: str) -> list[Served]:
-        """All rows of a resource, in served order."""
+    def table(self, resource: str) -> list[ServedRow]:
+        """Return all rows of a resource, in served order."""
         match resource:
             case "occurrences":
-                return [Served(entry[0], _key(entry), self._text(entry)) for entry in reversed(self._seen)]
+                return [ServedRow(entry[0], _key(entry), self._text(entry)) for entry in reversed(self._received)]
             case "top_active_items":
                 return self.top_active()
         if resource not in self._tables:
-            served = self._changes[resource].over(self._worded(resource))
+            served = self._changes[resource].apply(self._world_rows(resource))
             self._tables[resource] = sorted(served, key=BY_RANK, reverse=True)
         return self._tables[resource]
 
     def top_active(
         self, hours: int = 24, environments: frozenset[str] = frozenset(), sort: str = "occurrences"
-    ) -> list[Served]:
-        """The rolling top ten by `sort`, a field of the entries; no `environments` means all."""
+    ) -> list[ServedRow]:
+        """Return the top ten of the last `hours` by `sort`, a field of the entries. No `environments` means all."""
         found = [
             rows.active_row(events, self.now, hours)
             for events in self._by_item.values()
@@ -116,9 +122,9 @@ class Store:
         ]
         found = [row for row in found if row["item"]["occurrences"]]
         found.sort(key=lambda row: (row["item"].get(sort) or 0, row["item"]["id"]), reverse=True)
-        return self._changes["top_active_items"].over(found)[:_TOP]
+        return self._changes["top_active_items"].apply(found)[:_TOP]
 
-    def _worded(self, resource: str) -> list[Row]:
+    def _world_rows(self, resource: str) -> list[Row]:
         now = self.now
         match resource:
             case "items":
@@ -130,14 +136,14 @@ class Store:
                 return [rows.deploy_row(deploy, now) for deploy in [*past, *self._added_deploys]]
             case "rql_jobs":
                 return [rows.job_row(job, now) for job in self._jobs if job.created <= now]
-        return account.LISTS[resource]()
+        return account.LISTINGS[resource]()
 
-    def _text(self, entry: Occurrence | Served) -> str:
-        if isinstance(entry, Served):
+    def _text(self, entry: Occurrence | ServedRow) -> str:
+        if isinstance(entry, ServedRow):
             return entry.text
         text = self._texts.get(entry.id)
         if text is None:
-            row = self._changes["occurrences"].altered(occurrence_row(entry))
+            row = self._changes["occurrences"].apply_updates(occurrence_row(entry))
             text = self._texts[entry.id] = to_json(row)
         return text
 
@@ -147,11 +153,11 @@ class Store:
         """Add any row, or the JSON text of one."""
         planted = self._changes[resource].plant(row)
         if resource == "occurrences":
-            insort(self._seen, planted, key=BY_RANK)
+            insort(self._received, planted, key=BY_RANK)
         self._tables.clear()
 
     def remove(self, resource: str, key: object) -> None:
-        """Let a row vanish."""
+        """Remove a row."""
         self._require(resource, key)
         self._changes[resource].remove(key)
         if resource == "occurrences":
@@ -160,7 +166,7 @@ class Store:
         self._tables.clear()
 
     def update(self, resource: str, key: object, fields: Row) -> None:
-        """Give a row other values."""
+        """Change fields of a row."""
         self._require(resource, key)
         self._changes[resource].update(key, fields)
         if resource == "occurrences":
@@ -169,13 +175,13 @@ class Store:
         self._tables.clear()
 
     def _require(self, resource: str, key: object) -> None:
-        # Occurrences are not worded for this: there are many.
-        entries = self._seen if resource == "occurrences" else self.table(resource)
+        # The rows of occurrences are not built for this, because there are many.
+        entries = self._received if resource == "occurrences" else self.table(resource)
         if all(_key(entry) != key for entry in entries):
             raise KeyError(f"no row {key!r} in {resource}")
 
     def add_deploy(self, deploy: Deploy) -> Row:
-        """Keep one more deploy, under the next free id of its minute."""
+        """Add a deploy under the next free id of its minute, and return its row."""
         taken = {other.id for other in self._added_deploys}
         identifier = deploy.start // 60 * 10 + FIRST_ADDED_DEPLOY
         while identifier in taken or identifier % 10 < FIRST_ADDED_DEPLOY:
@@ -186,7 +192,7 @@ class Store:
         return rows.deploy_row(deploy, self.now)
 
     def add_occurrences(self, count: int, at: int, item_id: int | None) -> list[Row]:
-        """Receive `count` errors at `at`. Beyond fifty, their ids spill into the seconds after."""
+        """Receive occurrences at `at` (epoch seconds) and return their rows. Beyond fifty, ids are of later seconds."""
         removed = self._changes["items"].removed
         items = [item for item in self._world.items if item.id not in removed]
         if item_id is not None:
@@ -210,6 +216,6 @@ class Store:
             identifier += 1
         self._added += added
         for occurrence in added:
-            self._see(occurrence)
+            self._receive(occurrence)
         self._tables.clear()
         return [occurrence_row(occurrence) for occurrence in added]

@@ -1,16 +1,15 @@
-"""When things happen in the sandbox's project, as a pure function of (seed, day).
+"""Events in the sandbox's project and their times, as a pure function of (seed, day).
 
-Here belongs what *happens* and when; what is visible at a given second, and what tests changed about it, is
-in `store`.
+The rows that are visible at a second, with the changes that tests made, are in `store`.
 
-A day never depends on where the history starts: its deploys come from its own random stream, and its
-occurrences from that and the deploys of the day before. So two processes that began on different days agree
-on every row.
+A day does not depend on the start of the history: its deploys come from a random stream of the day, its occurrences
+from another one and the deploys of that day and the day before. Processes that start on different days agree on every
+row.
 """
 
 from bisect import bisect_right
 from collections import Counter
-from itertools import accumulate
+from itertools import accumulate, cycle, islice
 from math import cos, pi
 from random import Random
 from typing import NamedTuple
@@ -50,14 +49,17 @@ _LEVELS = ("error", "error", "error", "warning", "critical", "error", "info", "e
 class _Draw(NamedTuple):
     second: int
     item: Item
-    revision: str | None = None  # None: whatever runs in the environment
+    revision: str | None = None  # None: the one that runs in the environment
 
 
 class World:
-    """Everything that happens for one seed, day by day (days count from the epoch, UTC)."""
+    """The events of one seed by day. Days count from the epoch, in UTC.
+
+    Attributes:
+        items: Items that exist throughout; bad deploys add others.
+    """
 
     def __init__(self, seed: int) -> None:
-        """Draw the permanent items."""
         self._seed = seed
         rng = self._stream("items", 0)
         self.items = [self._permanent(index, rng) for index in range(PERMANENT_ITEMS)]
@@ -73,9 +75,9 @@ class World:
 
     @staticmethod
     def _permanent(index: int, rng: Random) -> Item:
-        standing = {3: "muted", 6: "archived"}.get(index % 12)
+        fixed_status = {3: "muted", 6: "archived"}.get(index % 12)
         first_seen = _FIRST_SEEN + index * DAY + rng.randrange(DAY)
-        every = None if standing or index % 3 == 0 else rng.randint(3, 9) * DAY
+        every = None if fixed_status or index % 3 == 0 else rng.randint(3, 9) * DAY
         return Item(
             counter=index + 1,
             environment="staging" if index % 10 in (2, 5, 8) else "production",
@@ -85,40 +87,47 @@ class World:
             first_seen=first_seen,
             first_resolved=first_seen + rng.randint(2, 72) * HOUR if every else None,
             resolved_every=every,
-            standing=standing,
+            fixed_status=fixed_status,
         )
 
     def deploys(self, day: int) -> list[Deploy]:
-        """The six to eight deploys of a day, oldest first. None runs past its slot, so none past midnight."""
+        """Return the six to eight deploys of a day, oldest first. Each ends within its slot, so before midnight."""
         rng = self._stream("deploys", day)
         count = rng.randint(6, 8)
         production = rng.randint(count // 2, count - 2)
-        places = ["production"] * production + ["staging"] * (count - production)
-        rng.shuffle(places)
-        bad = self._bad_slots(places, rng)
-        return [self._deploy(day, slot, places, rng, bad=slot in bad) for slot in range(count)]
+        environments = ["production"] * production + ["staging"] * (count - production)
+        rng.shuffle(environments)
+        bad = self._bad_slots(environments, rng)
+        return [self._deploy(day, slot, environments, rng, bad=slot in bad) for slot in range(count)]
 
     @staticmethod
-    def _bad_slots(places: list[str], rng: Random) -> set[int]:
-        """One in six is bad. Never two a day in an environment, nor a day's first: surges do not overlap."""
+    def _bad_slots(environments: list[str], rng: Random) -> set[int]:
+        """Choose the bad deploys of a day.
+
+        One deploy in six is bad: at most one per environment and day, and never the first of a day, so that surges do
+        not overlap.
+        """
         chance = rng.random()
         hit = ["production", "staging"] if chance < 1 / 6 else ["production"] if chance < 2 / 3 else ["staging"]
-        return {rng.choice([slot for slot in range(1, len(places)) if places[slot] == place]) for place in hit}
+        return {
+            rng.choice([slot for slot in range(1, len(environments)) if environments[slot] == environment])
+            for environment in hit
+        }
 
     @staticmethod
-    def _deploy(day: int, slot: int, places: list[str], rng: Random, *, bad: bool) -> Deploy:
-        width = DAY // len(places)
+    def _deploy(day: int, slot: int, environments: list[str], rng: Random, *, bad: bool) -> Deploy:
+        width = DAY // len(environments)
         start = day * DAY + slot * width + rng.randrange(width * 6 // 10)
-        # The first of a day always succeeds: what runs at any time is known from two days of deploys.
-        sure = bad or places[slot] not in places[:slot]
+        # An environment's first deploy of a day succeeds: two days of deploys tell the running revision at any time.
+        sure = bad or environments[slot] not in environments[:slot]
         outcome = "succeeded" if sure else rng.choices(("succeeded", "failed", "timed_out"), (80, 13, 7))[0]
         longest = HOUR if rng.random() < 1 / 15 else 20 * 60
         finish = start + (HOUR if outcome == "timed_out" else rng.randint(60, longest))
         revision = f"{rng.getrandbits(160):040x}"
-        born = tuple(
+        new_items = tuple(
             Item(
                 counter=PERMANENT_ITEMS + 40 + day * 24 + slot * 3 + number,
-                environment=places[slot],
+                environment=environments[slot],
                 kind=rng.choice(KINDS),
                 part=f"{rng.choice(_PARTS)}_{revision[:4]}{number}",
                 level=rng.choice(("error", "critical")),
@@ -128,7 +137,7 @@ class World:
         )
         return Deploy(
             id=start // 60 * 10,
-            environment=places[slot],
+            environment=environments[slot],
             revision=revision,
             start=start,
             finish=finish,
@@ -136,11 +145,11 @@ class World:
             local_username=rng.choice(("ci-runner", "release-bot", None)),
             user_id=rng.choice((None, 301, 304, 309)),
             comment=rng.choice((None, None, "hotfix", "weekly release", "roll forward")),
-            born=born,
+            new_items=new_items,
         )
 
     def jobs(self, day: int) -> list[Job]:
-        """The query jobs of a day, oldest first."""
+        """Return the query jobs of a day, oldest first."""
         rng = self._stream("jobs", day)
         count = rng.randint(4, 8)
         width = DAY // count
@@ -155,7 +164,7 @@ class World:
         return jobs
 
     def occurrences(self, day: int) -> list[Occurrence]:
-        """The occurrences of a day, ordered by id."""
+        """Return the occurrences of a day, ordered by id."""
         deploys = self.deploys(day - 1) + self.deploys(day)
         draws = self._background(day)
         for deploy in deploys:
@@ -163,10 +172,12 @@ class World:
         draws.sort(key=lambda draw: draw.second)
 
         running = {
-            place: sorted(
-                (d.finish or 0, d.revision) for d in deploys if d.environment == place and d.outcome == "succeeded"
+            environment: sorted(
+                (d.finish or 0, d.revision)
+                for d in deploys
+                if d.environment == environment and d.outcome == "succeeded"
             )
-            for place in EVENTS_PER_DAY
+            for environment in EVENTS_PER_DAY
         }
         in_second: Counter[int] = Counter()
         occurrences = []
@@ -175,8 +186,8 @@ class World:
             revision = own or versions[bisect_right(versions, (second, "~")) - 1][1]
             number = second * 100 + in_second[second]
             in_second[second] += 1
-            # Each item's events lag by its own few seconds: across items the timestamps are out of order, as
-            # in the real service, yet an item's newest occurrence is the same by id and by timestamp.
+            # Timestamps lag by a few seconds, which depend on the item: across items they are out of order, as in the
+            # real service, yet an item's newest occurrence is the same by id and by timestamp.
             grouped = number % 211 != 0
             occurrences.append(Occurrence(number, second - item.counter % 4, item, revision, grouped))
         return occurrences
@@ -184,31 +195,31 @@ class World:
     def _background(self, day: int) -> list[_Draw]:
         rng = self._stream("occurrences", day)
         draws = []
-        for place, items in self._items.items():
+        for environment, items in self._items.items():
             for hour in range(24):
-                count = int(_per_hour(place, hour) * rng.uniform(0.85, 1.15) + rng.random())
+                count = int(_per_hour(environment, hour) * rng.uniform(0.85, 1.15) + rng.random())
                 start = day * DAY + hour * HOUR
-                chosen = rng.choices(items, cum_weights=self._weights[place], k=count)
+                chosen = rng.choices(items, cum_weights=self._weights[environment], k=count)
                 draws += [_Draw(start + int(rng.random() * HOUR), item) for item in chosen]
         return draws
 
     def _surge(self, deploy: Deploy) -> list[_Draw]:
-        """What a bad deploy adds in two hours: some three times the usual errors, most of them new."""
-        if not deploy.born or deploy.finish is None:
+        """Draw the errors that a bad deploy adds in two hours: some three times the usual number, most of new items."""
+        if not deploy.new_items or deploy.finish is None:
             return []
         rng = self._stream("surge", deploy.id)
-        place = deploy.environment
-        usual = _per_hour(place, deploy.finish % DAY // HOUR) * SURGE / HOUR
+        environment = deploy.environment
+        usual = _per_hour(environment, deploy.finish % DAY // HOUR) * SURGE / HOUR
         count = max(40, int(usual * rng.uniform(2.8, 4.0)))
         new = count * 6 // 10
-        known = rng.choices(self._items[place], cum_weights=self._weights[place], k=count - new)
+        known = rng.choices(self._items[environment], cum_weights=self._weights[environment], k=count - new)
         draws = [_Draw(deploy.finish + rng.randrange(SURGE), item) for item in known]
         return draws + [
-            _Draw(deploy.finish + rng.randrange(SURGE), deploy.born[number % len(deploy.born)], deploy.revision)
-            for number in range(new)
+            _Draw(deploy.finish + rng.randrange(SURGE), item, deploy.revision)
+            for item in islice(cycle(deploy.new_items), new)
         ]
 
 
-def _per_hour(place: str, hour: int) -> float:
-    """Expected errors in an hour: a peak at 15:00 UTC, a sixth of it at 03:00."""
-    return EVENTS_PER_DAY[place] / 24 * (1 + 0.7 * cos((hour - 15) / 12 * pi))
+def _per_hour(environment: str, hour: int) -> float:
+    """Return the expected errors in an hour: a peak at 15:00 UTC, a sixth of it at 03:00."""
+    return EVENTS_PER_DAY[environment] / 24 * (1 + 0.7 * cos((hour - 15) / 12 * pi))

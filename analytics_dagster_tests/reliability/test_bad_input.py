@@ -1,10 +1,9 @@
-"""What bad input gets: a sentence that names the setting or asset, a failed run, the warehouse as it was."""
+"""Bad input fails the run with a sentence that names the setting or asset, and leaves the warehouse as it was."""
 
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,10 +12,7 @@ import pytest
 from filelock import FileLock
 
 from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.project import Project, failure
-
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
+from analytics_dagster_tests.support.project import Project, daily_partition, failure
 
 
 @pytest.mark.parametrize(
@@ -26,7 +22,10 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
         ({"api_key": "wrong"}, "deploys: HTTP 403"),
         ({"partitions": "daily"}, "There is no setting sources.analytics.partitions. Did you mean partition?"),
         ({"paths__item": "/x"}, "The setting sources.analytics.paths.item must name a resource. Did you mean items?"),
-        ({"start_date": TOMORROW}, "The setting sources.analytics.start_date must be a date that is not in the future"),
+        (
+            {"start_date": "2999-12-31"},
+            "The setting sources.analytics.start_date must be a date that is not in the future",
+        ),
         ({"start_date": "yesterday"}, "The setting sources.analytics.start_date must be a date such as"),
         (
             {"partition": "weekly"},
@@ -49,20 +48,20 @@ def test_a_wrong_setting_is_named_in_one_sentence_and_the_warehouse_stays_as_it_
     settings: dict[str, str], sentence: str, project: Project, service: Sandbox
 ):
     project.use(service)
-    assert project.materialize("deploys", partition=TODAY).success
-    place = project.warehouse
-    before = place.read_bytes()
+    assert project.materialize("deploys", partition=daily_partition()).success
+    warehouse = project.warehouse
+    before = warehouse.read_bytes()
     project.set(**settings)
-    result = project.materialize("deploys", partition=TODAY)
+    result = project.materialize("deploys", partition=daily_partition())
     assert not result.success
     text = failure(result)
     assert sentence.format(url=service.url) in text
     assert "key@" not in text
     assert "\n" not in text
-    with duckdb.connect(str(place), read_only=True) as connection:
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM analytics.load_windows").fetchall() == [(1,)]
     if "deploys:" not in sentence:
-        assert place.read_bytes() == before
+        assert warehouse.read_bytes() == before
 
 
 class _Website(BaseHTTPRequestHandler):
@@ -74,7 +73,7 @@ class _Website(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        pass
 
 
 @pytest.fixture
@@ -114,9 +113,9 @@ HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flu
 
 def test_a_warehouse_held_by_someone_else_is_named_with_its_holder(project: Project, service: Sandbox):
     project.use(service, lock_timeout=0.5)
-    place = project.warehouse
+    warehouse = project.warehouse
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert holder.stdout
@@ -124,7 +123,7 @@ def test_a_warehouse_held_by_someone_else_is_named_with_its_holder(project: Proj
         text = failure(project.materialize("users"))
     finally:
         holder.communicate("", timeout=10)
-    assert text.startswith(f"The warehouse {place} cannot be opened for writing")
+    assert text.startswith(f"The warehouse {warehouse} cannot be opened for writing")
     assert f"PID {holder.pid}" in text
 
 
@@ -152,12 +151,12 @@ def test_a_file_named_as_the_schema_is_refused(project: Project, service: Sandbo
 
 def test_rows_of_the_sandbox_do_not_go_into_a_warehouse_of_real_ones(project: Project, service: Sandbox):
     project.use(service)
-    assert project.materialize("deploys", partition=TODAY).success
-    place = project.warehouse
+    assert project.materialize("deploys", partition=daily_partition()).success
+    warehouse = project.warehouse
     for name in ("base_url", "api_key", "account_api_key"):
         project.monkeypatch.delenv(f"SOURCES__ANALYTICS__{name.upper()}")
-    project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(place))
-    text = failure(project.materialize("deploys", partition=TODAY))
+    project.monkeypatch.setenv("DESTINATION__SANDBOX__CREDENTIALS", str(warehouse))
+    text = failure(project.materialize("deploys", partition=daily_partition()))
     assert text.startswith(f"The warehouse holds rows of {service.url}; rows of sandbox must not be mixed with them.")
 
 

@@ -1,9 +1,8 @@
-"""Loads that die at any moment, or find no room to write: what is in the warehouse then, and after the next load."""
+"""Loads that are killed at any moment, or cannot write, keep the old rows; the next load completes them."""
 
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 from typing import Any
 
 import dagster as dg
@@ -26,17 +26,18 @@ pytestmark = pytest.mark.slow
 NAMES = ("items", "occurrences", "deploys")
 KILLS = 25
 SEED = 20
-"""Of the moments; another one tries others."""
+"""Seeds the moments of the kills."""
 
 PATIENCE = 60.0
+"""Seconds to wait for a process."""
 
-# Children start from a process that has everything imported and nothing open.
-starting = multiprocessing.get_context("forkserver")
-starting.set_forkserver_preload(["analytics_dagster_tests.reliability.test_crashes"])
+# Processes are forked from one that has imported everything and opened nothing.
+forkserver = multiprocessing.get_context("forkserver")
+forkserver.set_forkserver_preload(["analytics_dagster_tests.reliability.test_crashes"])
 
 
 def work_in(folder: str, url: str) -> None:
-    """Be a user's process: in the project's folder, with the settings in the environment."""
+    """Turn this process into a user's: in the project's folder, with the settings in the environment."""
     os.chdir(folder)
     os.environ |= {
         "SOURCES__ANALYTICS__BASE_URL": url,
@@ -46,24 +47,24 @@ def work_in(folder: str, url: str) -> None:
     switch_context(folder)
 
 
-def victim(folder: str, url: str, say: Connection) -> None:
-    """Load; say when that begins and when it is over, and wait for the end."""
+def load_until_killed(folder: str, url: str, sender: Connection) -> None:
+    """Load, send a message at the start and the end, and wait to be killed."""
     work_in(folder, url)
-    say.send("begins")
+    sender.send("started")
     for name in NAMES:
         load(name)
-    say.send("over")
+    sender.send("finished")
     signal.pause()
 
 
 def start(project: Project, service: Sandbox) -> tuple[Any, Connection]:
-    """Start a victim and wait until it begins."""
-    hear, say = starting.Pipe(duplex=False)
-    process = starting.Process(target=victim, args=(str(project.folder), service.url, say))
+    """Start a process that loads, and wait until it has started to."""
+    receiver, sender = forkserver.Pipe(duplex=False)
+    process = forkserver.Process(target=load_until_killed, args=(str(project.folder), service.url, sender))
     process.start()
-    assert hear.poll(PATIENCE)
-    assert hear.recv() == "begins"
-    return process, hear
+    assert receiver.poll(PATIENCE)
+    assert receiver.recv() == "started"
+    return process, receiver
 
 
 @pytest.fixture
@@ -77,9 +78,10 @@ def test_a_load_killed_at_any_moment_is_made_good_by_the_next(project: Project, 
     project.use(service)
     for name in NAMES:
         load(name)
-    process, hear = start(project, service)
+    process, receiver = start(project, service)
     began = time.monotonic()
-    assert hear.poll(PATIENCE)
+    assert receiver.poll(PATIENCE)
+    assert receiver.recv() == "finished"
     undisturbed = time.monotonic() - began
     process.kill()
     process.join()
@@ -93,15 +95,15 @@ def test_a_load_killed_at_any_moment_is_made_good_by_the_next(project: Project, 
         process.kill()
         process.join()
 
-        # Rows first, then coverage: where the load is recorded, its rows are there.
+        # Coverage is written after the rows: if the load is recorded, its rows are in the table.
         if windows_of_occurrences(project) > recorded:
             killed_after_recording += 1
             assert keys(project, "occurrences") == sorted(truth(service, "occurrences"))
         for name in NAMES:
-            load(name)  # which also finds the lock free
+            load(name)  # the lock is free as well
             assert keys(project, name) == sorted(truth(service, name))
         recorded = windows_of_occurrences(project)
-    assert 0 < killed_after_recording < KILLS, "some were killed before their rows were in the table, some after"
+    assert 0 < killed_after_recording < KILLS, "some loads must be killed before their record, some after"
 
 
 def keys(project: Project, name: str) -> list[int]:
@@ -112,13 +114,13 @@ def windows_of_occurrences(project: Project) -> int:
     return len(project.sql("SELECT * FROM analytics.load_windows WHERE resource = 'occurrences'"))
 
 
-def load_without_room(folder: str, url: str, bytes_a_file: int, say: Connection) -> None:
-    """Load with a quota on the size of files, as on a disk that fills up."""
+def load_without_room(folder: str, url: str, largest_file: int, sender: Connection) -> None:
+    """Load with a limit on the size of files (bytes), as on a disk that fills up, and send the failure."""
     work_in(folder, url)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
+    setrlimit(RLIMIT_FSIZE, (largest_file, largest_file))
     with pytest.MonkeyPatch.context() as monkeypatch, dg.DagsterInstance.ephemeral() as instance:
         result = Project(Path(folder), monkeypatch, instance).materialize("occurrences")
-        say.send("" if result.success else failure(result))
+        sender.send("" if result.success else failure(result))
 
 
 @pytest.mark.parametrize(
@@ -134,12 +136,14 @@ def test_a_disk_without_room_fails_the_load_with_a_sentence_and_keeps_the_old_ro
     load("occurrences")
     before = project.rows("occurrences")
     service.add_occurrences(new_rows)
-    hear, say = starting.Pipe(duplex=False)
-    quota = project.warehouse.stat().st_size + room
-    process = starting.Process(target=load_without_room, args=(str(project.folder), service.url, quota, say))
+    receiver, sender = forkserver.Pipe(duplex=False)
+    largest_file = project.warehouse.stat().st_size + room
+    process = forkserver.Process(
+        target=load_without_room, args=(str(project.folder), service.url, largest_file, sender)
+    )
     process.start()
-    assert hear.poll(PATIENCE)
-    said = hear.recv()
+    assert receiver.poll(PATIENCE)
+    said = receiver.recv()
     process.join()
 
     assert said.startswith(f"1 of 1 did not load: occurrences: {error}: ")
@@ -152,14 +156,14 @@ def test_a_disk_without_room_fails_the_load_with_a_sentence_and_keeps_the_old_ro
 
 @contextmanager
 def read_only(file: Path) -> Iterator[None]:
-    """Let nobody write a file: for root, who may write any, by an attribute that not every file system has."""
+    """Make a file read-only. Root may write every file, so for root by an attribute that some file systems have."""
     if os.geteuid():
         file.chmod(0o444)
         yield
         file.chmod(0o644)
         return
     if subprocess.run(["chattr", "+i", file], check=False, capture_output=True).returncode:
-        pytest.skip("root may write every file here")
+        pytest.skip("root may write every file on this file system")
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The daemon, as a process: it loads by its schedule, and refreshes the metrics once for a new deploy."""
+"""The daemon in a process of its own loads by its schedule, and refreshes the metrics once for a new deploy."""
 
 import os
 import signal
@@ -16,16 +16,16 @@ from analytics_dagster_tests.support.service import a_service
 ENDED_BADLY = {"FAILURE", "CANCELED"}
 
 
-def within(seconds: float, what: str, happened: Callable[[], bool]) -> None:
-    """Wait until something has happened."""
+def within(seconds: float, event: str, happened: Callable[[], bool]) -> None:
+    """Wait until an event has happened."""
     deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {event}"
         time.sleep(1)
 
 
 def every_minute(**settings: str) -> dict[str, str]:
-    """The environment of a project with keys and a tick every minute."""
+    """Return the environment of a project with keys and a tick every minute."""
     settings |= {"API_KEY": PROJECT_KEY, "ACCOUNT_API_KEY": ACCOUNT_KEY, "INCREMENTAL_CRON": "* * * * *"}
     return {f"SOURCES__ANALYTICS__{name}": value for name, value in settings.items()}
 
@@ -75,7 +75,7 @@ def test_a_deploy_at_the_service_loads_by_itself_and_refreshes_the_metrics_once(
 
 
 def writer_of(folder: Path) -> int | None:
-    """Return the process of a run that has the warehouse of a folder open; None if there is none."""
+    """Return the id of the process that runs in a folder and has its warehouse open, None if there is none."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").readlink() == folder and any(
@@ -83,7 +83,7 @@ def writer_of(folder: Path) -> int | None:
             ):
                 return int(process.name)
         except OSError:
-            continue  # it ended meanwhile, or is somebody else's
+            continue  # the process has ended, or belongs to another user
     return None
 
 

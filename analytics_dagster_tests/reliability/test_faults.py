@@ -1,6 +1,6 @@
-"""Loads while the service misbehaves: they succeed, or fail with a sentence and leave the warehouse as it was.
+"""Loads during faults of the service succeed, or fail with a sentence and leave the warehouse as it was.
 
-What each fault does to a single request is in `test_client.py`; here it hits a load into DuckDB, between its pages.
+Faults meet a load into DuckDB here, between its pages. Their effect on a single request is tested in `test_client.py`.
 """
 
 import threading
@@ -27,8 +27,8 @@ ATTEMPTS = 4
 
 
 @dataclass
-class Place:
-    """A service with a deploy that the warehouse does not have yet."""
+class OutdatedProject:
+    """A project whose warehouse lacks a deploy of its service."""
 
     project: Project
     service: Sandbox
@@ -38,27 +38,27 @@ class Place:
         self.service.requests.clear()
         return load("deploys")
 
-    def fails(self) -> str:
-        """Load the deploys, which fails with an error for people."""
+    def fail_to_load(self) -> str:
+        """Load the deploys, which fails, and return the sentence of the error."""
         with pytest.raises(PipelineStepFailed) as caught:
             self.load()
         return sentence(caught.value, "deploys")
 
-    def pages(self) -> list[str]:
-        """The pages that were asked for since the load began, in order."""
+    def requested_pages(self) -> list[str]:
+        """Return the pages that were requested since the load began, in order."""
         return [request.query["page"] for request in self.service.requests]
 
-    def held(self) -> tuple[list[Any], ...]:
-        """Everything that a failed load could have changed."""
+    def tables(self) -> tuple[list[Any], ...]:
+        """Return the tables that a failed load could have changed."""
         tables = ("deploys", "load_windows", "rejected_rows")
         return tuple(self.project.sql(f"SELECT * FROM analytics.{table} ORDER BY ALL") for table in tables)
 
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         return {key for (key,) in self.project.rows("deploys", "id")} == truth(self.service, "deploys")
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutdatedProject]:
     with (
         a_service(history_days=2) as service,
         a_project(tmp_path_factory.mktemp("project")) as project,
@@ -68,11 +68,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         monkeypatch.setattr(replies, "UNANNOUNCED_RATE_WAIT", 0.001)
         project.use(service, page_size__deploys=4, read_ahead=1)
         load("deploys")
-        yield Place(project, service)
+        yield OutdatedProject(project, service)
 
 
 @pytest.fixture
-def place(loaded: Place) -> Iterator[Place]:
+def outdated(loaded: OutdatedProject) -> Iterator[OutdatedProject]:
     loaded.service.add_deploy()
     yield loaded
     loaded.service.clear_faults()
@@ -80,65 +80,73 @@ def place(loaded: Place) -> Iterator[Place]:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("status", RETRIED)
-def test_a_status_that_passes_costs_a_load_its_retries_and_nothing_else(status: int, times: int, place: Place) -> None:
-    place.service.fail_next("status", status=status, headers=False, after=1, times=times)
+def test_a_status_that_passes_costs_a_load_its_retries_and_nothing_else(
+    status: int, times: int, outdated: OutdatedProject
+) -> None:
+    outdated.service.fail_next("status", status=status, headers=False, after=1, times=times)
 
-    report = place.load()
+    report = outdated.load()
 
-    assert place.complete()
-    asked = Counter(place.pages())
+    assert outdated.is_complete()
+    asked = Counter(outdated.requested_pages())
     assert asked.pop("2") == 1 + times
     assert set(asked.values()) == {1}
-    assert (report.retries, report.requests) == (times, len(place.service.requests))
+    assert (report.retries, report.requests) == (times, len(outdated.service.requests))
 
 
 @pytest.mark.parametrize(("kind", "options", "status"), PASSING.values(), ids=PASSING)
-def test_what_does_not_pass_fails_the_load_with_a_sentence_and_leaves_the_warehouse_as_it_was(
-    kind: str, options: dict[str, Any], status: int | None, place: Place
+def test_a_lasting_fault_fails_the_load_with_a_sentence_and_leaves_the_warehouse_as_it_was(
+    kind: str, options: dict[str, Any], status: int | None, outdated: OutdatedProject
 ) -> None:
-    before = place.held()
-    place.service.fail_next(kind, resource="deploys", after=1, times=ATTEMPTS, **options)
+    before = outdated.tables()
+    outdated.service.fail_next(kind, resource="deploys", after=1, times=ATTEMPTS, **options)
 
-    place.project.set(request_timeout=0.4 if kind == "slow" else PATIENCE)
-    said = place.fails()
-    place.project.set(request_timeout=PATIENCE)
+    outdated.project.set(request_timeout=0.4 if kind == "slow" else PATIENCE)
+    said = outdated.fail_to_load()
+    outdated.project.set(request_timeout=PATIENCE)
 
     assert said.startswith("deploys: ")
     assert f"after {ATTEMPTS} attempts. " in said
     assert "Check base_url" in said or status == 429
     assert status is None or f"HTTP {status}" in said
-    assert place.pages() == ["1", *["2"] * ATTEMPTS]
-    assert place.held() == before
-    place.load()
-    assert place.complete()
+    assert outdated.requested_pages() == ["1", *["2"] * ATTEMPTS]
+    assert outdated.tables() == before
+    outdated.load()
+    assert outdated.is_complete()
 
 
 @pytest.mark.parametrize(("kind", "options", "status", "texts"), FINAL.values(), ids=FINAL)
-def test_what_will_not_pass_fails_the_load_at_once_and_leaves_the_warehouse_as_it_was(
-    kind: str, options: dict[str, Any], status: int, texts: list[str], place: Place
+def test_a_final_fault_fails_the_load_at_once_and_leaves_the_warehouse_as_it_was(
+    kind: str, options: dict[str, Any], status: int, texts: list[str], outdated: OutdatedProject
 ) -> None:
-    before = place.held()
-    place.service.fail_next(kind, resource="deploys", after=1, **options)
+    before = outdated.tables()
+    outdated.service.fail_next(kind, resource="deploys", after=1, **options)
 
-    said = place.fails()
+    said = outdated.fail_to_load()
 
     assert said.startswith(f"deploys: HTTP {status}")
     assert [text for text in texts if text.replace("occurrences", "deploys") not in said] == []
-    assert place.pages() == ["1", "2"]
-    assert place.held() == before
+    assert outdated.requested_pages() == ["1", "2"]
+    assert outdated.tables() == before
 
 
-def test_a_load_of_compressed_pages_is_complete(place: Place) -> None:
-    place.service.fail_next("gzip", resource="deploys", times=100)
+def test_a_load_of_compressed_pages_is_complete(outdated: OutdatedProject) -> None:
+    outdated.service.fail_next("gzip", resource="deploys", times=100)
 
-    report = place.load()
+    report = outdated.load()
 
-    assert place.complete()
+    assert outdated.is_complete()
     assert report.retries == 0
 
 
 class OtherUser:
-    """Somebody with the same key, who uses up the rate limit of some windows while the occurrences are read."""
+    """Another user of the same key, who uses up the rate limit of some windows while the occurrences are read.
+
+    Args:
+        service: The service.
+        limit: Calls to make in a window.
+        windows: Windows to use up.
+    """
 
     def __init__(self, service: Sandbox, limit: int, windows: int) -> None:
         self.service = service

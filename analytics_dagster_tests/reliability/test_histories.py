@@ -1,8 +1,9 @@
-"""Pages, windows, coverage, merge and schedule through random histories, against a table in memory: nothing is lost.
+"""Random histories of a list and of a table in memory: pagination, windows, coverage and the schedules lose no row.
 
-A history is events at the service, ticks of the schedule, nightly re-reads, backfills, faults, crashes and downtime, in
-any order; rows arrive, move and, in some histories, vanish or come late while pages are being read. What a tick or a
-night loads is what `due.py` says. Hypothesis prints the seed of a history that fails, and the fewest steps that do.
+A history consists of events at the service, ticks of the schedule, nightly re-reads, backfills, faults, crashes and
+downtime, in any order. Rows arrive, move and, in some histories, vanish or come late while pages are read. Ticks and
+nights load the partitions that `defs/partitions.py` returns. Hypothesis prints the seed of a history that fails, and
+the fewest steps that do. `test_simulation.py` runs histories with HTTP, dlt and DuckDB.
 """
 
 from collections.abc import Callable
@@ -25,30 +26,31 @@ DAY = timedelta(days=1)
 MINUTE, HOUR = 60, 3_600
 HORIZON = timedelta(hours=48)
 DISORDER = 5
-"""Seconds by which rows at the head are out of their order."""
+"""Seconds by which rows at the head may be out of order."""
 SKEW = 4 * MINUTE
-"""By how much the clocks of the service and of the loader differ at most: well within the lookback."""
+"""Seconds by which the clocks of the service and of the loader may differ: well within the lookback."""
 
-ARRIVING = ("tick", "tick", "tick", "fault", "crash", "untold", "night", "backfill", "forget", "wait", "downtime")
+ARRIVING = ("tick", "tick", "tick", "fault", "crash", "unrecorded", "night", "backfill", "forget", "wait", "downtime")
 STEPS = (*ARRIVING, "late", "vanish")
 
 
 class FaultError(Exception):
-    """The service gave no page for good."""
+    """The service gave no page, even after all retries."""
 
 
 class History:
-    """A service, and a warehouse that is kept up to date with it as the assets do it.
+    """A service, and a warehouse that is kept up to date with it as by the assets.
 
     Args:
-        seed: Of everything that happens by chance.
-        loaded: What is loaded: rows of `items` move to the head of their list, those of `occurrences` stay.
-        calm: Whether rows only arrive and move, so that a tick is enough to have them all.
+        seed: Seeds every random choice.
+        resource: The resource that is loaded: rows of `items` move to the head of their list, those of `occurrences`
+            stay.
+        calm: Whether rows only arrive and move, so that a tick loads all of them.
     """
 
-    def __init__(self, seed: int, loaded: Resource, *, calm: bool) -> None:
+    def __init__(self, seed: int, resource: Resource, *, calm: bool) -> None:
         self.chance = Random(seed)
-        self.resource = loaded
+        self.resource = resource
         self.calm = calm
         self.now = NOW
         self.live = LiveList(
@@ -66,7 +68,7 @@ class History:
     # -- at the service -----------------------------------------------------------------------------------
 
     def _happen(self, live: LiveList) -> None:
-        """What may happen before a page is served."""
+        """Change the list, or fail, before a page is served."""
         if self.fault_in is not None:
             self.fault_in -= 1
             if self.fault_in < 0:
@@ -84,20 +86,20 @@ class History:
             self.arrive(self.chance.choice((1, 1, 2, 9)))
 
     def arrive(self, count: int) -> None:
-        """Rows arrive at the head, some of them a few seconds out of their order."""
+        """Add rows at the head, some of them a few seconds out of order."""
         for _ in range(count):
             self.live.rows.insert(0, Row(self.live.next_id, self.now - self.chance.randint(0, DISORDER)))
             self.live.next_id -= 1
 
     def late(self) -> None:
-        """A row comes to light in the middle of the list, up to a day late."""
+        """Add a row in the middle of the list, up to a day late."""
         time = self.now - self.chance.randrange(24 * HOUR)
-        place = next((at for at, row in enumerate(self.live.rows) if (row.time or 0) <= time), len(self.live.rows))
-        self.live.rows.insert(place, Row(self.live.next_id, time))
+        index = next((at for at, row in enumerate(self.live.rows) if (row.time or 0) <= time), len(self.live.rows))
+        self.live.rows.insert(index, Row(self.live.next_id, time))
         self.live.next_id -= 1
 
     def vanish(self) -> None:
-        """A row vanishes, most likely a new one: the others move up."""
+        """Remove a row, most likely a new one. The rows below move up."""
         del self.live.rows[min(int(self.chance.expovariate(1 / 20)), len(self.live.rows) - 1)]
 
     # -- at the warehouse ---------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ class History:
         return datetime.fromtimestamp(self.now, UTC) + self.skew
 
     def load(self, asked: Window, *, resume: bool = False, crash: bool = False) -> bool:
-        """Load a window, as `Loader` does: rows first, all or none, then coverage. Return whether that went well."""
+        """Load a window as `Loader` does: rows first, all or none, then coverage. Return whether the load succeeded."""
         began, window = self.moment, asked
         if resume and window.start:
             through = loaded_through(self.windows, window.start)
@@ -141,38 +143,38 @@ class History:
             assert self.missing(asked, there) == set()
         return True
 
-    def span(self, partitions: dg.PartitionKeyRange) -> Window:
-        """The partitions' window."""
+    def window(self, partitions: dg.PartitionKeyRange) -> Window:
+        """Return the window of a range of partitions."""
         first, last = map(self.partitions.time_window_for_partition_key, (partitions.start, partitions.end))
         return Window(start=first.start.astimezone(UTC), end=last.end.astimezone(UTC))
 
-    def tick(self, *, crash: bool = False, told: bool = True) -> None:
-        """Load what the schedule asks for; Dagster may not learn of it."""
+    def tick(self, *, crash: bool = False, recorded: bool = True) -> None:
+        """Load the partitions that the schedule requests. Dagster may not record the materializations."""
         due = partitions_due(self.partitions, known=self.materialized, asked_at=[], now=self.moment, horizon=HORIZON)
         assert isinstance(due, dg.PartitionKeyRange), due
         there = set(self.live.rows)
-        loaded = self.load(self.span(due), resume=True, crash=crash)
-        if loaded and told:
-            self._tell(due)
+        loaded = self.load(self.window(due), resume=True, crash=crash)
+        if loaded and recorded:
+            self._record(due)
         if loaded and self.calm:
             assert self.missing(self.within_horizon(), there) == set()
 
     def night(self) -> None:
-        """Read again what the nightly schedule reads again."""
+        """Load the partitions that the nightly schedule loads again."""
         if self.resource.changes_silently:
             self.load(Window(start=None, end=self.moment))
             return
-        span = partitions_to_reread(self.partitions, now=self.moment)
-        assert span
-        if self.load(self.span(span)):
-            self._tell(span)
+        partitions = partitions_to_reread(self.partitions, now=self.moment)
+        assert partitions
+        if self.load(self.window(partitions)):
+            self._record(partitions)
 
     def backfill(self) -> None:
-        """A person loads a few partitions.
+        """Load a few partitions, as a person does.
 
-        Where a tick is to be enough, they begin no later than one that Dagster takes for loaded though it was open when
-        it was: a tick sees what that one lacks only as long as none of those after it is loaded. The check of the
-        history names it, and a night loads it in any case.
+        Dagster takes a partition that was loaded while it was open for loaded. A tick loads its missing rows only as
+        long as no later partition is loaded, so backfills of a calm history begin at that partition or before it.
+        `complete_history` names such a partition, and a night loads it in any case.
         """
         keys = self.partitions.get_partition_keys(current_time=self.moment)
         first, last = sorted(self.chance.choices(keys, k=2))
@@ -182,12 +184,12 @@ class History:
         if self.calm and partial in self.materialized:
             first = min(first, partial)
             last = max(first, last)
-        if self.load(self.span(dg.PartitionKeyRange(start=first, end=last))):
-            self._tell(dg.PartitionKeyRange(start=first, end=last))
+        partitions = dg.PartitionKeyRange(start=first, end=last)
+        if self.load(self.window(partitions)):
+            self._record(partitions)
 
-    def _tell(self, span: dg.PartitionKeyRange) -> None:
-        keys = dg.PartitionKeyRange(span.start, span.end)
-        self.materialized.update(self.partitions.get_partition_keys_in_range(keys))
+    def _record(self, partitions: dg.PartitionKeyRange) -> None:
+        self.materialized.update(self.partitions.get_partition_keys_in_range(partitions))
 
     # -- a history ----------------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class History:
             "tick": self.tick,
             "fault": self._faulty_tick,
             "crash": lambda: self.tick(crash=True),
-            "untold": lambda: self.tick(told=False),
+            "unrecorded": lambda: self.tick(recorded=False),
             "night": self.night,
             "backfill": self.backfill,
             "forget": self.materialized.clear,
@@ -223,22 +225,23 @@ class History:
         self.now += seconds // 4 + 1
 
     def next_night(self) -> None:
-        """Two in the morning has come, with its tick."""
+        """Run the tick and the nightly schedule at 02:00 of the next day."""
         midnight = self.moment.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
         self.now += int((midnight - self.moment).total_seconds()) + 2 * HOUR
         self.tick()
         self.night()
 
     def within_horizon(self) -> Window:
-        """What a tick has to have made good: the partitions that the horizon touches, to the open one."""
+        """Return the window that is complete after a tick: the partitions that the horizon touches, to the open one."""
         keys = self.partitions.get_partition_keys(current_time=self.moment)
-        spans = [self.span(dg.PartitionKeyRange(start=key, end=key)) for key in keys]
-        return Window(start=min(span.start for span in spans if span.end > self.moment - HORIZON), end=spans[-1].end)
+        windows = [self.window(dg.PartitionKeyRange(start=key, end=key)) for key in keys]
+        start = min(window.start for window in windows if window.end > self.moment - HORIZON)
+        return Window(start=start, end=windows[-1].end)
 
     def missing(self, window: Window, there: set[Row] | None = None) -> set[Row]:
-        """Rows of the service in a window that the table lacks, or has in another version.
+        """Return the service's rows in a window that the table lacks or has in another version.
 
-        Where `there` is given, only rows in it count: those that were there before, and are still.
+        If `there` is given, only rows count that are in it and that the service still has.
         """
         start = window.start and int(window.start.timestamp())
         rows = set(self.live.rows) if there is None else there.intersection(self.live.rows)
@@ -248,7 +251,7 @@ class History:
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 KINDS = pytest.mark.parametrize(
-    "loaded", [get_resource("occurrences"), get_resource("items")], ids=["rows stay", "rows move"]
+    "resource", [get_resource("occurrences"), get_resource("items")], ids=["rows stay", "rows move"]
 )
 
 
@@ -256,9 +259,9 @@ KINDS = pytest.mark.parametrize(
 @KINDS
 @given(seed=st.integers(0, 2**32), steps=st.lists(st.sampled_from(ARRIVING), min_size=6, max_size=25))
 def test_after_the_next_tick_nothing_is_missing_that_arrived_or_moved(
-    loaded: Resource, seed: int, steps: list[str]
+    resource: Resource, seed: int, steps: list[str]
 ) -> None:
-    history = History(seed, loaded, calm=True)
+    history = History(seed, resource, calm=True)
     history.run(steps)
 
     history.tick()
@@ -270,9 +273,9 @@ def test_after_the_next_tick_nothing_is_missing_that_arrived_or_moved(
 @KINDS
 @given(seed=st.integers(0, 2**32), steps=st.lists(st.sampled_from(STEPS), min_size=6, max_size=25))
 def test_after_the_next_night_nothing_is_missing_whatever_vanished_or_came_late(
-    loaded: Resource, seed: int, steps: list[str]
+    resource: Resource, seed: int, steps: list[str]
 ) -> None:
-    history = History(seed, loaded, calm=False)
+    history = History(seed, resource, calm=False)
     history.run(steps)
 
     history.next_night()

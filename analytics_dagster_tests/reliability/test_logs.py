@@ -1,10 +1,9 @@
-"""The log of a load, as whoever is woken up by it reads it: what it does, what it waits for, how it ended."""
+"""The log of a load: a line for each batch of pages, each retry, each wait, and the end."""
 
 import logging
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -15,28 +14,27 @@ from analytics_dagster.ingest import client, transport
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.http_replies import Clock, replying
-from analytics_dagster_tests.support.project import Project, failure, load
+from analytics_dagster_tests.support.project import Project, daily_partition, failure, load
 from analytics_dagster_tests.support.service import a_service
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
 BATCH = re.compile(r"occurrences: pages ([\d, -]+) with (\d+) rows; (\d+) rows so far, \d+ rows/s")
 
 
 @pytest.fixture
 def day() -> Iterator[Sandbox]:
-    """The service with a day of history, or two."""
+    """The service with yesterday's and today's history."""
     with a_service(history_days=1) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries come at once."""
+    """Let retries come at once."""
     monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.01)
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str, level: int | None = None) -> list[str]:
-    """What a module logged."""
+    """Return the lines that a module logged."""
     return [
         record.getMessage()
         for record in caplog.records
@@ -45,7 +43,7 @@ def lines(caplog: pytest.LogCaptureFixture, name: str, level: int | None = None)
 
 
 def pages_of(spans: str) -> list[int]:
-    """1, 2, 3, 7 for `1-3, 7`."""
+    """Return the pages of a text such as `1-3, 7`."""
     ends = [[int(end) for end in span.split("-")] for span in spans.split(", ")]
     return [page for first, *last in ends for page in range(first, (last or [first])[0] + 1)]
 
@@ -64,7 +62,7 @@ def test_each_batch_of_pages_has_a_line_with_its_pages_and_rows_and_the_rate(
     pages = [page for batch in batches if batch for page in pages_of(batch[1])]
     assert sorted(set(pages)) == list(range(1, max(pages) + 1))
     rows = [int(batch[2]) for batch in batches if batch]
-    assert [int(batch[3]) for batch in batches if batch] == [sum(rows[: place + 1]) for place in range(len(rows))]
+    assert [int(batch[3]) for batch in batches if batch] == [sum(rows[: index + 1]) for index in range(len(rows))]
     assert sum(rows) == report.rows_read
 
 
@@ -121,14 +119,14 @@ def test_a_wait_for_the_rate_limit_says_how_long_it_will_be(
 
 @pytest.fixture
 def logged_project(project: Project) -> Iterator[Project]:
-    """A project whose instance takes the loader's log lines along, as `dagster.yaml` says."""
+    """A project whose instance records the loader's log lines, as `dagster.yaml` configures it."""
     settings = yaml.safe_load((Path(__file__).resolve().parents[2] / "dagster.yaml").read_text())
     with dg.instance_for_test(overrides={"python_logs": settings["python_logs"]}) as instance:
         yield Project(project.folder, project.monkeypatch, instance)
 
 
 def logged(project: Project, result: dg.ExecuteInProcessResult, level: int) -> list[str]:
-    """The log lines of a run, at a level."""
+    """Return the log lines of a run, at a level."""
     entries = project.instance.all_logs(result.run_id)
     return [entry.user_message for entry in entries if entry.level == level and not entry.is_dagster_event]
 
@@ -140,7 +138,7 @@ def test_a_run_in_the_ui_has_the_lines_of_its_loads(logged_project: Project, day
     project.monkeypatch.setattr(transport, "SECONDS_BETWEEN_LINES", 0.0)
     day.fail_next("status", resource="deploys", status=502)
 
-    result = project.materialize("deploys", partition=TODAY)
+    result = project.materialize("deploys", partition=daily_partition())
 
     assert result.success
     assert logged(project, result, logging.WARNING) == ["deploys: HTTP 502; retry 1 of 3 in 0.0 s"]

@@ -1,4 +1,4 @@
-"""Rows that do not fit, through HTTP, dlt and DuckDB: loaded and rejected ones are all that were sent."""
+"""Rows that do not fit their columns, through HTTP, dlt and DuckDB: each row sent is either loaded or rejected."""
 
 import json
 from random import Random
@@ -58,7 +58,7 @@ def loaded(project: Project, service: Sandbox) -> Project:
 
 
 def load_all(project: Project, name: str) -> tuple[int, int]:
-    """Load, and return how many rows are in the table and among the rejected: together, all that were sent."""
+    """Load, and return the number of loaded and of rejected rows, which together are all that were sent."""
     report = load(name)
     ((stored,),) = project.sql(f"SELECT count(*) FROM analytics.{name}")
     ((rejected,),) = project.sql(f"SELECT count(*) FROM analytics.rejected_rows WHERE resource = '{name}'")

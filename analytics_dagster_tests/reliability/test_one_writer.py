@@ -1,4 +1,4 @@
-"""One writer at a time: loads that start together, and loads that were killed, end with the rows that there are."""
+"""One writer at a time: after loads that start together, or are killed, the warehouse has the service's rows."""
 
 import os
 import signal
@@ -7,28 +7,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.project import Project
+from analytics_dagster_tests.support.project import Project, daily_partition
 from analytics_dagster_tests.support.service import truth
 
 pytestmark = pytest.mark.slow
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-DAYS_AGO = (datetime.now(UTC) - timedelta(days=4)).strftime("%Y-%m-%d")
-
 
 def terminal(project: Project, service: Sandbox, home: Path, *names: str) -> "subprocess.Popen[str]":
-    """Start a load as in a terminal of its own, with an instance of its own."""
+    """Start a load of five days as in a terminal of its own, with an instance of its own."""
     home.mkdir(exist_ok=True)
     selection = " or ".join(f"key:analytics/{name}" for name in names)
     return subprocess.Popen(
         [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "analytics_dagster.definitions",
-         "--select", selection, "--partition-range", f"{DAYS_AGO}...{TODAY}"],
+         "--select", selection, "--partition-range", f"{daily_partition(4)}...{daily_partition()}"],
         cwd=project.folder,
         env=os.environ | {
             "DAGSTER_HOME": str(home),
@@ -42,7 +38,7 @@ def terminal(project: Project, service: Sandbox, home: Path, *names: str) -> "su
 
 @contextmanager
 def ended(*processes: "subprocess.Popen[str]") -> Iterator[None]:
-    """See to it that processes end."""
+    """Kill the processes at the end."""
     try:
         yield
     finally:
@@ -80,7 +76,7 @@ def test_a_load_that_was_killed_is_made_good_by_the_next(page: int, project: Pro
         assert victim.wait(timeout=120) == -signal.SIGKILL
     service.before_reply = None
     began = time.monotonic()
-    result = project.materialize("items", "occurrences", partition=TODAY, full_refresh=True)
+    result = project.materialize("items", "occurrences", partition=daily_partition(), full_refresh=True)
     assert result.success
     assert time.monotonic() - began < 60
     for name in ("items", "occurrences"):

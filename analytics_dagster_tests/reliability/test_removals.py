@@ -1,4 +1,4 @@
-"""What a complete listing that lacks rows does to them, and what a listing that is not to be believed does not."""
+"""A complete listing marks the rows that it lacks; a listing that fails or is implausible marks none."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,24 +14,25 @@ LISTINGS = ["environments", "projects", "teams", "users"]
 
 @pytest.fixture
 def listed(project: Project, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project that fails quickly."""
+    """A project whose retries come at once."""
     monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
     project.use(service)
     return project
 
 
 def removed(project: Project, name: str) -> set[Any]:
+    """Return the keys of the rows that are marked."""
     return {key for (key,) in project.sql(f"SELECT id FROM analytics.{name} WHERE removed_at IS NOT NULL")}
 
 
-def drop(service: Sandbox, name: str, rows: Sequence[dict[str, Any]]) -> set[Any]:
+def drop(service: Sandbox, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Remove rows from the service."""
     for row in rows:
         service.remove(name, row["id"])
-    return {row["id"] for row in rows}
 
 
 @pytest.mark.parametrize("name", LISTINGS)
-def test_what_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Project, service: Sandbox) -> None:
+def test_a_row_that_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Project, service: Sandbox) -> None:
     load(name)
     row = service.rows(name)[-1]
     service.remove(name, row["id"])

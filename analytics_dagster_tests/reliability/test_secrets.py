@@ -1,7 +1,7 @@
-"""Keys and personal data are looked for wherever a load leaves something behind: they are to be nowhere.
+"""Loads leave no key and no personal data in any file, log, event or table.
 
-Planted are the keys of the configuration, which the service repeats in its errors, and what the rows hold: see the
-markers of the sandbox. Each search is made for something ordinary as well, which has to be found.
+The keys of the configuration, which the service repeats in its errors, and the marked values in the sandbox's rows are
+searched for. Each search also looks for an ordinary text, which must be found.
 """
 
 import logging
@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,13 @@ from dlt.common.runtime.run_context import switch_context
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
 from analytics_dagster_tests.support.dagster_dev import DAGSTER, a_clone, environment
-from analytics_dagster_tests.support.project import CONFIG, Project, failure
+from analytics_dagster_tests.support.project import CONFIG, Project, daily_partition, failure
 from analytics_dagster_tests.support.service import a_service
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-INCREMENTAL = [row.name for row in RESOURCES if row.incremental]
-WHOLE = [row.name for row in RESOURCES if not row.incremental]
+INCREMENTAL = [resource.name for resource in RESOURCES if resource.incremental]
+UNPARTITIONED = [resource.name for resource in RESOURCES if not resource.incremental]
 
-# With characters that are spelt otherwise in a URL.
+# The keys contain characters that are escaped in a URL.
 PROJECT_KEY = "planted/project+key=1&a b%z"
 ACCOUNT_KEY = "planted/account+key=2&a b%z"
 PASSWORD = "planted-password"
@@ -45,24 +43,24 @@ SECRETS = (SECRET_MARKER, *(spell(key) for key in KEYS for spell in SPELLINGS))
 
 @dataclass(frozen=True)
 class Traces:
-    """What a project leaves behind: places and what is to be read there.
+    """The texts that a project leaves behind, by place: a file, a table, or an output of the process.
 
     Attributes:
-        rows: The warehouse, its bytes and its tables, and those files of dlt's working directories that hold rows.
-        rest: Every other file but the one of the keys; and what was said.
+        rows: The warehouse's bytes and tables, and the files of dlt's working directories that hold rows.
+        rest: Every other file except `secrets.toml`, and the process's outputs.
     """
 
     rows: dict[str, str]
     rest: dict[str, str]
 
     def places_of(self, *values: str, rows: bool = True) -> set[tuple[str, str]]:
-        """Where any of some values is found."""
+        """Return the places that contain any of the values, each with the value."""
         places = self.rest | (self.rows if rows else {})
         return {(place, value) for place, text in places.items() for value in values if value in text}
 
 
 def traces_of(folder: Path, **said: str) -> Traces:
-    """Read all that is in a project's folder."""
+    """Read all files in a project's folder. `said` are outputs of the process."""
     rows: dict[str, str] = {}
     rest = dict(said)
     for path in sorted(folder.rglob("*")):
@@ -73,7 +71,7 @@ def traces_of(folder: Path, **said: str) -> Traces:
             rows[place] = str(pq.read_table(path).to_pylist())
             continue
         content = path.read_bytes().decode("latin-1")
-        if path.suffix == ".duckdb":  # strings in it can be compressed, too
+        if path.suffix == ".duckdb":  # its strings may be compressed as well
             rows |= {place: content} | {f"{place}:{table}": text for table, text in tables_of(path)}
         else:
             rest[place] = content
@@ -90,7 +88,7 @@ def tables_of(file: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def service() -> Iterator[Sandbox]:
-    """The service with its keys, and with rows that do not fit among the others."""
+    """The service with keys of its own, and with rows that do not fit their columns among the others."""
     with a_service(history_days=0, project_key=PROJECT_KEY, account_key=ACCOUNT_KEY) as service:
         for name in ("occurrences", "projects", "users"):
             row = service.rows(name)[0]
@@ -133,7 +131,7 @@ def write_settings(folder: Path, service: Sandbox) -> None:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], dict[str, str]]:
-    """Everything that was said: the log in every detail, standard output, standard error."""
+    """The process's outputs: the log at DEBUG, standard output, standard error."""
     caplog.set_level(logging.DEBUG)
 
     def so_far() -> dict[str, str]:
@@ -150,7 +148,7 @@ def test_loads_leave_no_secret_anywhere_and_personal_data_only_in_rows_where_it_
     project = secretive
     project.set(keep_personal_data=keep)
 
-    assert project.materialize("occurrences", "deploys", partition=TODAY).success
+    assert project.materialize("occurrences", "deploys", partition=daily_partition()).success
     assert project.materialize("projects", "users").success
 
     left = traces_of(project.folder, **said())
@@ -159,7 +157,7 @@ def test_loads_leave_no_secret_anywhere_and_personal_data_only_in_rows_where_it_
     assert left.places_of(*PERSONAL_MARKERS, rows=keep == "false") == set()
     kept_in = {place.rpartition(".")[2] for place, _ in left.places_of(*PERSONAL_MARKERS)}
     assert kept_in >= ({"users", "occurrences", "rejected_rows", "parquet"} if keep == "true" else set())
-    # What is ordinary is found everywhere, and so would be what is not.
+    # An ordinary text is found in each place, so a secret would be as well.
     assert len(project.rows("rejected_rows")) == 6
     revision = service.rows("deploys")[0]["revision"]
     assert {place.rpartition(".")[2] for place, _ in left.places_of(revision)} >= {"deploys", "parquet"}
@@ -197,7 +195,7 @@ def test_loads_that_fail_leave_no_secret_anywhere(
     assert "base_url" in sentences[2]
     (error,) = [event.step_failure_data.error for event in unexpected.all_events if event.is_step_failure]
     assert "create_engine" in str(error)
-    # What is ordinary is found everywhere, and so would be what is not.
+    # An ordinary text is found in each place, so a secret would be as well.
     places = {place.partition("/")[0] for place, _ in left.places_of("no such key: [redacted]")}
     assert places == {"home", "working", "log", "err"}
 
@@ -205,7 +203,7 @@ def test_loads_that_fail_leave_no_secret_anywhere(
 def cli(folder: Path, *names: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Materialise assets as in a terminal, in the project's folder, with a home for Dagster in it."""
     selection = " or ".join(f"key:analytics/{name}" for name in names)
-    partition = ["--partition", TODAY] if set(names) <= set(INCREMENTAL) else []
+    partition = ["--partition", daily_partition()] if set(names) <= set(INCREMENTAL) else []
     return subprocess.run(
         [*DAGSTER, "asset", "materialize", "-m", "analytics_dagster.definitions", "--select", selection, *partition],
         cwd=folder, env=environment(DAGSTER_HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), **variables),
@@ -221,13 +219,13 @@ def test_processes_of_dagster_leave_no_secret_and_no_personal_data_anywhere(tmp_
         (tmp_path / name).mkdir()
     account = " ".join(spell(ACCOUNT_KEY) for spell in SPELLINGS)
     service.fail_next("err", resource="teams", status=403, message=f"no such key: {account}")
-    loaded, failed = cli(tmp_path, *INCREMENTAL), cli(tmp_path, *WHOLE)
+    loaded, failed = cli(tmp_path, *INCREMENTAL), cli(tmp_path, *UNPARTITIONED)
 
     assert (loaded.returncode, failed.returncode) == (0, 1)
     said = {"loaded out": loaded.stdout, "loaded err": loaded.stderr, "out": failed.stdout, "err": failed.stderr}
     left = traces_of(tmp_path, **said)
     assert left.places_of(*SECRETS, *PERSONAL_MARKERS) == set()
-    # What is ordinary is found everywhere, and so would be what is not.
+    # An ordinary text is found in each place, so a secret would be as well.
     places = {place.partition("/")[0] for place, _ in left.places_of("no such key: [redacted]")}
     assert places == {"home", "err"}
     assert {place for place in left.rows if place.startswith("warehouse.duckdb:analytics.")} >= {

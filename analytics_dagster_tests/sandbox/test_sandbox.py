@@ -1,4 +1,4 @@
-"""The sandbox behaves like the service it stands for: over real sockets, its interface spelled out here."""
+"""The sandbox behaves like the service, over real sockets. The service's interface is stated here once more."""
 
 import ast
 import gzip
@@ -97,11 +97,9 @@ class Clock:
     """A clock that tests move."""
 
     def __init__(self) -> None:
-        """Begin at `NOW`."""
         self.now = float(NOW)
 
     def __call__(self) -> float:
-        """The time."""
         return self.now
 
 
@@ -126,7 +124,7 @@ class Answer(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What statistics need of an occurrence: whole rows of a week would keep the garbage collector busy."""
+    """The fields of an occurrence that tests evaluate: a week of whole rows would keep the garbage collector busy."""
 
     id: int
     item_id: int | None
@@ -137,7 +135,7 @@ class Event(NamedTuple):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Event":
-        """The event of a row."""
+        """Return the event of a row."""
         data = row["data"]
         return cls(
             row["id"],
@@ -171,7 +169,7 @@ def ask(
 
 
 def fetch(sandbox: Sandbox, resource: str, **query: object) -> list[Any]:
-    """The rows of one page of a resource."""
+    """Return the rows of one page of a resource."""
     method, path, rows_at, key = INTERFACE[resource]
     body = {"item_counters": list(range(1, 20))} if method == "POST" else None
     result = ask(sandbox, path, key=key, method=method, body=body, **query).result
@@ -180,7 +178,7 @@ def fetch(sandbox: Sandbox, resource: str, **query: object) -> list[Any]:
 
 
 def pages(sandbox: Sandbox, resource: str, **query: object) -> list[list[Any]]:
-    """All pages of a resource up to the first empty one."""
+    """Return all pages of a resource up to the first empty one."""
     found: list[list[Any]] = []
     while page := fetch(sandbox, resource, page=len(found) + 1, **query):
         found.append(page)
@@ -544,7 +542,7 @@ def test_top_active_items_can_be_of_one_environment(history: Sandbox) -> None:
     assert {entry["item"]["environment"] for entry in entries} == {"staging"}
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize("resource", INTERFACE)
@@ -653,7 +651,7 @@ def test_a_stopped_sandbox_leaves_no_thread_and_can_start_again(clock: Clock) ->
     connection.close()
 
 
-# Control
+# Steering
 
 
 def test_added_deploys_settle_and_survive(sandbox: Sandbox, clock: Clock) -> None:
@@ -833,43 +831,6 @@ def test_faults_that_cannot_be_are_refused_at_once(sandbox: Sandbox, kind: str, 
 
 
 # Another process
-
-
-def test_everything_is_steered_over_http_too(sandbox: Sandbox) -> None:
-    def control(path: str, body: object = None) -> Any:
-        return ask(sandbox, f"/_sandbox/{path}", key=None, method="GET" if body is None else "POST", body=body).result
-
-    assert control("deploys", {"revision": "abc"})["revision"] == "abc"
-    assert len(control("occurrences", {"count": 2})) == 2
-    control("rows/teams", {"plant": '{"id": NaN}'})
-    control("rows/teams", {"update": 2001, "fields": {"name": "Renamed"}})
-    control("rows/teams", {"remove": 2002})
-    planted, first, second = control("rows/teams")[:3]
-    assert math.isnan(planted["id"])
-    assert (first["name"], second["id"]) == ("Renamed", 2003)
-    control("faults", {"kind": "status", "status": 500, "resource": "items"})
-    assert ask(sandbox, "/v1/items").status == 500
-    assert control("requests")[0]["status"] == 500
-    assert control("clock", {"offset": 60}) == {"now": NOW + 60}
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("nothing", {}, 404),
-        ("deploys", {"colour": "red"}, 422),
-        ("occurrences", {"count": 1, "item_id": 5}, 422),
-        ("faults", {"kind": "explode"}, 422),
-        ("rows/teams", {"remove": 1, "plant": {}}, 422),
-        ("rows/issues", {"remove": 1}, 422),
-        ("clock", b"[", 422),
-        ("clock", [], 422),
-    ],
-)
-def test_control_says_what_it_cannot_do(sandbox: Sandbox, path: str, body: object, status: int) -> None:
-    reply = ask(sandbox, f"/_sandbox/{path}", key=None, method="POST", body=body)
-
-    assert (reply.status, reply.json["err"]) == (status, 1)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,9 @@
-"""A running `dagster dev`: the UI's server and the daemon as processes of their own, in a folder as a clone has it."""
+"""A running `dagster dev`: the UI's server and the daemon as processes of their own, in a folder like a clone's.
+
+with running_dev(a_clone(tmp_path), SOURCES__ANALYTICS__READ_AHEAD="2") as dev:
+    run_id = dev.launch("users", tags={})
+    status = dev.statuses()[run_id]
+"""
 
 import json
 import os
@@ -22,7 +27,7 @@ REPOSITORY = {"repositoryLocationName": "analytics_dagster", "repositoryName": "
 
 
 def a_clone(folder: Path) -> Path:
-    """Put a copy of the project's configuration into a folder."""
+    """Copy the project's configuration into a folder."""
     (folder / ".dlt").mkdir()
     (folder / ".dlt" / "config.toml").write_text(CONFIG)
     for name in ("dagster.yaml", "workspace.yaml"):
@@ -31,13 +36,13 @@ def a_clone(folder: Path) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without any setting but these."""
+    """Return this process's environment with these settings and without any other."""
     without = ("SOURCES__", "DESTINATION__", "DAGSTER_HOME", "API_KEY")
     return {name: value for name, value in os.environ.items() if not name.startswith(without)} | variables
 
 
 class Dev:
-    """A running `dagster dev`, spoken to as the UI does."""
+    """A client of a running `dagster dev`, which uses GraphQL as the UI does."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -70,7 +75,7 @@ class Dev:
         return answer["run"]["runId"]
 
     def runs(self, job: str | None = None) -> list[dict[str, Any]]:
-        """Return the runs, of a job or all, newest first: runId, status, tags by key, when they were asked for."""
+        """Return the runs, of a job or all, newest first: runId, status, creationTime, endTime, tags by key."""
         answer = self.ask(
             """query($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs {
                 results { runId status creationTime endTime tags { key value } } } } }""",
@@ -96,7 +101,7 @@ class Dev:
 
 @contextmanager
 def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
-    """Run `dagster dev` in a folder, with settings as environment variables. What it says goes to `dev.log` there."""
+    """Run `dagster dev` in a folder, with settings as environment variables. Its output goes to `dev.log` there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Replies that a client meets: a server that gives them, the faults the service is told to have, a clock to wait by."""
+"""Replies that a client handles: faults to queue at the sandbox, servers for other replies, a clock for waits."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +10,10 @@ RETRIED = [429, 500, 502, 503, 504]
 
 
 PATIENCE = 10.0
-"""Seconds after which a test that waits for something gives up."""
+"""Seconds after which a waiting test fails."""
 
 
+# Faults after which a request is retried: kind, options and HTTP status (None without a reply).
 PASSING = {
     **{f"status {status}": ("status", {"status": status, "headers": False}, status) for status in RETRIED},
     "connection reset": ("reset", {}, None),
@@ -23,6 +24,7 @@ PASSING = {
 }
 
 
+# Faults that fail at once: kind, options, HTTP status and texts of the message.
 FINAL = {
     "400": ("status", {"status": 400}, 400, ["HTTP 400 (refused with 400)", "base_url", "paths.occurrences"]),
     "401": ("status", {"status": 401}, 401, ["Check api_key: the service did not accept it."]),
@@ -42,7 +44,7 @@ FINAL = {
 
 @contextmanager
 def answering(answer: Callable[[], tuple[int, Mapping[str, str], bytes]]) -> Iterator[str]:
-    """The URL of a service that gives each request the status, headers and body that a function returns."""
+    """Serve the status, headers and body that a function returns for each request, and yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -62,13 +64,13 @@ def answering(answer: Callable[[], tuple[int, Mapping[str, str], bytes]]) -> Ite
 
 @contextmanager
 def replying(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of a service that gives one and the same reply, and such as the sandbox never would."""
+    """Serve one and the same reply, and yield the URL."""
     with answering(lambda: (status, headers or {}, body)) as url:
         yield url
 
 
 class Clock:
-    """Stands in for `time` in the client: whoever sleeps finds that the time has passed."""
+    """Replaces `time` in the client: `sleep` advances the time at once."""
 
     def __init__(self) -> None:
         self.now = 0.0

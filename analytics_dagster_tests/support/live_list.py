@@ -1,7 +1,11 @@
-"""A list of the service that changes while it is read, in memory, and a driver that reads it by a walk.
+"""A list of the service, in memory, that changes while it is read, and a function that reads it by pagination.
 
-Before any single page is served something may happen, and the pages of a request are served in any order: that is what
-a service does while several of them are fetched at the same time.
+Rows may arrive, move or vanish before each page, and the pages of a request are served in any order, as by a service
+from which several pages are fetched at a time.
+
+    live = LiveList(newest_first(100), page_size=10, happen=lambda live: live.arrive(1))
+    wanted = within(live.rows, bounds := Bounds(start=NOW - 3_600))
+    assert wanted <= set(drive(live, bounds).seen)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +16,7 @@ from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest, 
 
 NOW = 1_760_000_000
 MOST_REQUESTS = 2_000
-"""More than any list here takes: a walk that asks for more does not end."""
+"""More requests than any list here takes: pagination that makes more does not end."""
 
 
 class Row(NamedTuple):
@@ -30,7 +34,7 @@ UNORDERED = ListOrder(key=attrgetter("id"), time=attrgetter("time"), ordered=Fal
 
 
 def stay(_: "LiveList") -> None:
-    """Nothing happens."""
+    """Leave the list as it is."""
 
 
 class LiveList:
@@ -59,20 +63,20 @@ class LiveList:
         return max((row.time for row in self.rows if row.time is not None), default=NOW)
 
     def arrive(self, count: int, later: int = 1) -> None:
-        """Rows arrive at the head, each `later` seconds after the one before."""
+        """Add rows at the head, each `later` seconds after the one before."""
         for _ in range(count):
             self.rows.insert(0, Row(self.next_id, self.newest + later))
             self.next_id -= 1
 
     def move(self, index: int) -> Row:
-        """A row gets a new event: it moves to the head, with a time of its own. Returns what it was."""
+        """Move a row to the head, with a new time, as a new event does. Return the row as it was."""
         moved = self.rows.pop(index)
         self.rows.insert(0, Row(moved.id, max(self.newest, moved.time or 0) + 1))
         return moved
 
 
 class Trip(NamedTuple):
-    """What a walk did: its requests, and the rows of the pages it wanted, in order of asking."""
+    """The requests of a pagination, and the rows of the pages it wanted, in the order of the requests."""
 
     requests: list[PageRequest]
     seen: list[Row]
@@ -90,19 +94,19 @@ def drive(
     reading: ListOrder = READING,
     shuffle: Callable[[list[int]], None] = list.sort,
 ) -> Trip:
-    """Serve a walk until it ends; `shuffle` brings the pages of each request into the order of serving."""
+    """Paginate a list to the end. `shuffle` orders the pages of each request for serving."""
     trip = Trip([], [])
     steps = paginate(reading, bounds, read_ahead=read_ahead, name="things")
     try:
         request = next(steps)
         while True:
-            assert len(trip.requests) < MOST_REQUESTS, f"the walk does not end: {trip.requests[-5:]}"
+            assert len(trip.requests) < MOST_REQUESTS, f"the pagination does not end: {trip.requests[-5:]}"
             assert 1 <= len(request.numbers) <= read_ahead + request.proof
             trip.requests.append(request)
-            places = list(range(len(request.numbers)))
-            shuffle(places)
-            served = {place: live.serve(request.numbers[place]) for place in places}
-            pages = [served[place] for place in range(len(request.numbers))]
+            order = list(range(len(request.numbers)))
+            shuffle(order)
+            served = {index: live.serve(request.numbers[index]) for index in order}
+            pages = [served[index] for index in range(len(request.numbers))]
             for page in pages[1:] if request.proof else pages:
                 trip.seen.extend(page.rows)
             request = steps.send(pages)
@@ -111,11 +115,12 @@ def drive(
 
 
 def newest_first(count: int, apart: int = 60) -> list[Row]:
-    """Rows `apart` seconds apart, ids falling with time."""
+    """Return rows `apart` seconds apart, newest first. Ids rise with time."""
     return [Row(count - index, NOW - index * apart) for index in range(count)]
 
 
 def within(rows: Iterable[Row], bounds: Bounds) -> set[Row]:
+    """Return the rows whose time lies within the bounds."""
     return {
         row
         for row in rows

@@ -1,9 +1,15 @@
-"""A project folder as a user has it: its settings, its warehouse, its Dagster instance; loads and checks in it."""
+"""A project folder as a user has it: its settings, its warehouse, its Dagster instance; loads and checks in it.
+
+with a_service() as service, a_project(tmp_path) as project:
+    project.use(service)
+    assert project.materialize("deploys", partition=daily_partition()).success
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +80,14 @@ class Project:
             return connection.execute(query).fetchall()
 
     def rows(self, table: str, *columns: str) -> list[Any]:
-        """Return a table's rows, sorted, without what differs from load to load."""
+        """Return a table's rows, sorted, without the columns that differ between loads."""
         names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq'))"
         return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
 
 
 @contextmanager
 def a_project(folder: Path) -> Iterator[Project]:
-    """An empty project folder, the working directory meanwhile."""
+    """Make an empty project in a folder, which is the working directory meanwhile."""
     (folder / ".dlt").mkdir()
     (folder / ".dlt" / "config.toml").write_text(CONFIG)
     before = active().run_dir
@@ -93,6 +99,11 @@ def a_project(folder: Path) -> Iterator[Project]:
         switch_context(str(folder))
         yield Project(folder, monkeypatch, instance)
     switch_context(before)
+
+
+def daily_partition(days_ago: int = 0) -> str:
+    """Return the key of today's daily partition, or of that some days ago."""
+    return (datetime.now(UTC) - timedelta(days=days_ago)).strftime("%Y-%m-%d")
 
 
 def load(name: str, window: Window | None = None, *, resume: bool = False) -> LoadReport:
@@ -123,7 +134,13 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """How a check ended."""
+    """The result of a check.
+
+    Attributes:
+        level: PASS, or the severity of a check that failed: WARN or ERROR.
+        description: The sentence shown in the UI.
+        metadata: Values of the metadata, by name.
+    """
 
     level: str
     description: str
@@ -131,7 +148,7 @@ class Checked:
 
 
 def checked(project: Project, selection: dg.AssetSelection | None = None) -> dict[tuple[str, str], Checked]:
-    """Run the checks and return how they ended, by asset and check."""
+    """Run the checks and return their results, by asset and check."""
     result = run_checks(project, selection)
     assert result.success
     return {

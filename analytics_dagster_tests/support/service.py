@@ -1,4 +1,4 @@
-"""A stand-in for the service, and a server for replies that it would never give."""
+"""The sandbox with a clock that stands still, and servers for replies that the sandbox does not give."""
 
 import ssl
 import threading
@@ -13,7 +13,7 @@ from analytics_dagster.sandbox import Sandbox
 
 @contextmanager
 def a_service(history_days: int = 2, **options: Any) -> Iterator[Sandbox]:
-    """The service over a real socket, its clock standing still."""
+    """Serve the sandbox over a real socket. Its clock stands still."""
     now = time.time()
     with Sandbox(clock=lambda: now, history_days=history_days, rate_limit=1_000_000, **options) as sandbox:
         yield sandbox
@@ -21,11 +21,11 @@ def a_service(history_days: int = 2, **options: Any) -> Iterator[Sandbox]:
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The address and port of a server."""
+    """Run a server and yield its address and port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that mistrusts us hangs up
+            server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients may reject the certificate
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -36,7 +36,7 @@ def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = 
 
 
 def truth(service: Sandbox, name: str) -> set[Any]:
-    """Return the keys of the rows that the service has."""
+    """Return the keys of the service's rows."""
     rows = service.rows(name)
     if name == "top_active_items":
         return {entry["item"]["id"] for entry in rows}
