@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from analytics_dagster.defs.asset_checks.definitions import build_checks
+from analytics_dagster.defs.asset_checks.multi_asset_check import build_checks
 from analytics_dagster.defs.assets import build_assets
 from analytics_dagster.defs.jobs import build_jobs
 from analytics_dagster.defs.resources import build_resources

@@ -1,6 +1,6 @@
 """The checks of all tables as one op of Dagster: the warehouse is opened once, to read, and asked about each.
 
-Which checks there are is in `judging.py`.
+`specs.py` lists the checks.
 """
 
 from collections.abc import Iterator
