@@ -15,10 +15,11 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from dlt.destinations.exceptions import DatabaseException
 from filelock import FileLock
 
 from analytics_dagster.catalog import RESOURCES, Reference, get_resource
-from analytics_dagster.definitions import build_definitions, definition_settings, defs
+from analytics_dagster.definitions import build_definitions, defs
 from analytics_dagster.defs.asset_checks import specs as judging
 from analytics_dagster.defs.asset_checks.evaluations import (
     Level,
@@ -29,6 +30,7 @@ from analytics_dagster.defs.asset_checks.evaluations import (
     row_count,
     unknown_fields,
 )
+from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.table_stats import KeySample, Profile, TableStats, UnknownFields
 from analytics_dagster.sandbox import Sandbox
@@ -482,9 +484,12 @@ def test_checks_read_beside_a_reader(good: Project):
         assert checked(good)["users", "primary_key"].level == "PASS"
 
 
-def test_the_definitions_name_the_file_to_read_and_open_it_read_only(good: Project):
-    reader = (build_definitions(definition_settings()).resources or {})["duckdb"]
-    assert reader.database == str(good.warehouse)
-    assert reader.connection_config["access_mode"] == "READ_ONLY"
-    with reader.get_connection() as connection, pytest.raises(duckdb.InvalidInputException, match="read-only"):
-        connection.execute("DELETE FROM analytics.users")
+def test_the_warehouse_resource_opens_the_file_read_only(good: Project):
+    settings = load_settings()
+    with WarehouseResource().tables(settings) as tables:
+        client = tables._client  # noqa: SLF001 - no reader has a public way to write
+        assert client.execute_sql("SELECT current_setting('access_mode'), path FROM duckdb_databases() LIMIT 1") == [
+            ("read_only", str(good.warehouse))
+        ]
+        with pytest.raises(DatabaseException, match="read-only"):
+            client.execute_sql("DELETE FROM analytics.users")

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -12,12 +11,10 @@ import dagster as dg
 from analytics_dagster.defs.asset_checks.evaluations import Level, Verdict
 from analytics_dagster.defs.asset_checks.specs import CHECKS, Subject
 from analytics_dagster.defs.assets import POOL
-from analytics_dagster.defs.resources import DUCKDB, build_resources
+from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.errors import AnalyticsError
 from analytics_dagster.ingest.settings import Settings, load_settings
-from analytics_dagster.ingest.warehouse.location import WarehouseLocation
-from analytics_dagster.ingest.warehouse.lock import read_lock
-from analytics_dagster.ingest.warehouse.table_stats import TableStats
+from analytics_dagster.ingest.warehouse.location import warehouse_location
 
 
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -38,19 +35,21 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         ],
         can_subset=True,
         pool=POOL,
-        required_resource_keys={DUCKDB} & build_resources(settings).keys(),
     )
-    def check_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def check_tables(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
         try:
             settings = load_settings()
-            with read_lock(settings) as place, _opened(context, settings, place) as tables:
+            place = warehouse_location(settings)
+            with warehouse.tables(settings) as tables:
                 now = datetime.now(UTC)
                 for row, of_row in checks.items():
                     selected = {key: of_row[key] for key in of_row if key in context.selected_asset_check_keys}
                     if not selected:
                         continue
-                    profile = tables.profile(row) if tables else None
-                    if not (place and tables and profile):
+                    profile = tables.profile(row)
+                    if not profile:
                         yield from (_result(key, check.unloaded(row)) for key, check in selected.items())
                         continue
                     subject = Subject(
@@ -68,26 +67,6 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             raise dg.Failure(str(error), allow_retries=False) from None
 
     return [check_tables]
-
-
-@contextmanager
-def _opened(
-    context: dg.AssetCheckExecutionContext, settings: Settings, place: WarehouseLocation | None
-) -> Iterator[TableStats | None]:
-    """Open the tables to read them; None where there is no file yet."""
-    if place is None:
-        yield None
-    elif place.file is None:
-        with TableStats.open(settings) as tables:
-            yield tables
-    else:
-        # The resource itself leaves its connection open when what is done with it fails.
-        with (
-            context.resources.duckdb.get_connection() as connection,
-            closing(connection),
-            TableStats.open(settings, connection) as tables,
-        ):
-            yield tables
 
 
 def _result(key: dg.AssetCheckKey, verdict: Verdict, **identity: str) -> dg.AssetCheckResult:
