@@ -1,6 +1,6 @@
-"""The checks of all tables as one op of Dagster: the warehouse is opened once, to read, and asked about each.
+"""The one op that runs the checks: it opens the warehouse once, read-only, and evaluates the selected checks.
 
-`specs.py` lists the checks.
+`specs.py` lists the checks. https://docs.dagster.io/guides/test/running-a-subset-of-asset-checks
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from analytics_dagster.defs.asset_checks.evaluations import Level, Verdict
-from analytics_dagster.defs.asset_checks.specs import CHECKS, Subject
+from analytics_dagster.catalog import Resource
+from analytics_dagster.defs.asset_checks.inputs import CheckInputs
+from analytics_dagster.defs.asset_checks.specs import CHECKS, Check
 from analytics_dagster.defs.assets import POOL
 from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.errors import AnalyticsError
@@ -20,8 +21,8 @@ from analytics_dagster.ingest.warehouse.location import warehouse_location
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """Define the checks of every resource that is not disabled, in one op; none if all are disabled."""
     checks = {
-        row: {check.key(row): check for check in CHECKS if check.applies(row, settings)}
-        for row in settings.enabled_resources()
+        resource: {check.key(resource): check for check in CHECKS if check.applies_to(resource, settings)}
+        for resource in settings.enabled_resources()
     }
     if not checks:
         return []
@@ -30,8 +31,8 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         name="checks",
         specs=[
             dg.AssetCheckSpec(key.name, asset=key.asset_key, description=check.description)
-            for of_row in checks.values()
-            for key, check in of_row.items()
+            for by_key in checks.values()
+            for key, check in by_key.items()
         ],
         can_subset=True,
         pool=POOL,
@@ -41,46 +42,38 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     ) -> Iterator[dg.AssetCheckResult]:
         try:
             settings = load_settings()
-            place = warehouse_location(settings)
+            location = warehouse_location(settings)
+            now = datetime.now(UTC)
             with warehouse.tables(settings) as tables:
-                now = datetime.now(UTC)
-                for row, of_row in checks.items():
-                    selected = {key: of_row[key] for key in of_row if key in context.selected_asset_check_keys}
+                for resource, by_key in checks.items():
+                    selected = [check for key, check in by_key.items() if key in context.selected_asset_check_keys]
                     if not selected:
                         continue
-                    profile = tables.profile(row)
-                    if not profile:
-                        yield from (_result(key, check.unloaded(row)) for key, check in selected.items())
-                        continue
-                    subject = Subject(
-                        resource=row,
+                    profile = tables.profile(resource)
+                    inputs = CheckInputs(
+                        resource=resource,
                         profile=profile,
                         tables=tables,
-                        place=place,
+                        location=location,
                         settings=settings,
                         instance=context.instance,
                         now=now,
-                    )
-                    for key, check in selected.items():
-                        yield _result(key, check.judge(subject), **subject.identity)
+                    ) if profile else None  # fmt: skip
+                    for check in selected:
+                        yield _run_check(check, resource, inputs)
         except AnalyticsError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
 
     return [check_tables]
 
 
-def _result(key: dg.AssetCheckKey, verdict: Verdict, **identity: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
+def _run_check(check: Check, resource: Resource, inputs: CheckInputs | None) -> dg.AssetCheckResult:
+    """Evaluate a check, and add its key, its severity and the table's identity to the result."""
+    result = check.evaluate(inputs) if inputs else check.evaluate_missing(resource)
+    key = check.key(resource)
+    return result._replace(
         asset_key=key.asset_key,
         check_name=key.name,
-        passed=verdict.level is Level.PASS,
-        severity=dg.AssetCheckSeverity.WARN if verdict.level is Level.WARN else dg.AssetCheckSeverity.ERROR,
-        description=verdict.sentence,
-        metadata={
-            **{
-                name: dg.MetadataValue.timestamp(figure) if isinstance(figure, datetime) else figure
-                for name, figure in verdict.figures.items()
-            },
-            **identity,
-        },
+        severity=check.severity or result.severity,
+        metadata={**result.metadata, **(inputs.identity if inputs else {})},
     )
