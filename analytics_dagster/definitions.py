@@ -1,10 +1,13 @@
-"""The code location: everything that `defs` defines, in one place."""
+"""The code location's definitions, built by the modules of `defs`.
+
+https://docs.dagster.io/api/dagster/definitions
+"""
 
 import logging
 
 import dagster as dg
 
-from analytics_dagster.defs.asset_checks.definitions import build_checks
+from analytics_dagster.defs.asset_checks.multi_asset_check import build_checks
 from analytics_dagster.defs.assets import build_assets
 from analytics_dagster.defs.jobs import build_jobs
 from analytics_dagster.defs.resources import build_resources
@@ -18,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def definition_settings() -> Settings:
-    """Return the settings of this process, or the defaults where they are invalid.
+    """Return the settings of this process, or the defaults if they are invalid.
 
-    Definitions must load with invalid settings too, so that the UI can show them. A load reads the settings again and
-    fails with the message that is only logged here.
+    Definitions must load with invalid settings too, so that the UI shows them. A run reads the settings again and fails
+    with the message that is logged here.
     """
     try:
         return load_settings(need_key=False)
@@ -31,15 +34,15 @@ def definition_settings() -> Settings:
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Return all definitions as the settings shape them."""
+    """Return all definitions for some settings."""
     return dg.Definitions(
         assets=[SERVICE, *build_assets(settings)],
         asset_checks=build_checks(settings),
         jobs=build_jobs(settings),
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),
-        resources=build_resources(settings),
-        # Whatever loads takes its turn at the warehouse: a process for each step would only cost its start.
+        resources=build_resources(),
+        # The warehouse's pool runs one step at a time, so a process for each step would only take time to start.
         executor=dg.in_process_executor,
     )
 

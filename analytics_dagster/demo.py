@@ -1,16 +1,14 @@
-"""The first load: the last three days, the reference tables and the metrics, through Dagster, with a table at the end.
+"""The demo: loads the last three days, the reference tables and the metrics, then prints a table of the assets.
 
     python -m analytics_dagster.demo
 
-It runs the project's own jobs in this process, on the project's own instance: what it loads shows in the UI. How
-anything is loaded is no concern of this module.
+It runs the project's jobs in this process and on the project's Dagster instance, so that its runs show in the UI.
 """
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -18,7 +16,8 @@ from dagster import DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.definitions import definition_settings, defs
-from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.defs.jobs import INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
+from analytics_dagster.defs.partitions import build_partitions, range_tags
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.configuration import project_root
 from analytics_dagster.ingest.warehouse.location import warehouse_location
@@ -29,53 +28,50 @@ _HEADINGS = ("asset", "rows", "newest record", "seconds")
 
 
 def main() -> int:
-    """Load, print what was loaded and what to do next; return the exit code."""
+    """Run the jobs, print their figures and the next steps; return the exit code."""
     _show_progress()
-    with _instance() as instance:
-        succeeded = True
-        for job, tags in _runs(datetime.now(UTC)):
+    present = {job.name for job in defs.resolve_all_job_defs()}
+    succeeded = True
+    with _open_instance() as instance:
+        for job in (INCREMENTAL_SYNC, REFERENCE_SYNC, METRICS_REFRESH):
+            if job not in present:
+                continue
             print(f"\n{job}", flush=True)
             began = time.monotonic()
             result = defs.resolve_job_def(job).execute_in_process(
-                instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False
+                instance=instance,
+                tags=_tag_last_days(datetime.now(UTC)) if job == INCREMENTAL_SYNC else {},
+                run_config=_QUIET,
+                raise_on_error=False,
             )
             succeeded &= result.success
             for event in result.all_events:
                 if event.is_step_failure:
-                    print(f"  failed: {_failure(event)}", flush=True)
+                    print(f"  failed: {_failure_message(event)}", flush=True)
             print(f"  {time.monotonic() - began:.1f} s", flush=True)
-        print(f"\n{_table(instance)}\n")
-    place = warehouse_location(definition_settings())
-    print(f"The tables are in {os.path.relpath(place.file) if place.file else place.name}, schema analytics. Next:")
+        print(f"\n{_format_table(instance)}\n")
+    location = warehouse_location(definition_settings())
+    print(f"The tables are in {os.path.relpath(location.file or location.name)}, schema analytics. Next:")
     print("  make dev    the UI, at http://127.0.0.1:3000: the assets, their history, backfills")
     print("  README.md   how to point it at a real account")
     return 0 if succeeded else 1
 
 
-def _runs(now: datetime) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the jobs to run, with the tags that choose their partitions."""
-    names = {job.name for job in defs.resolve_all_job_defs()}
+def _tag_last_days(now: datetime) -> dict[str, str]:
+    """Return the run tags for the partitions of the last days."""
     partitions = build_partitions(definition_settings())
     first = max(now - timedelta(days=DAYS - 1), partitions.start).replace(hour=0, minute=0, second=0, microsecond=0)
     keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(first, now + timedelta(days=1)))
-    for job, tags in (
-        (
-            "incremental_sync",
-            {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]},
-        ),
-        ("reference_sync", {}),
-        ("metrics_refresh", {}),
-    ):
-        if job in names:
-            yield job, tags
+    return dict(range_tags(dg.PartitionKeyRange(start=keys[0], end=keys[-1])))
 
 
-def _instance() -> DagsterInstance:
-    """The instance that `dagster dev` uses in this project."""
+def _open_instance() -> DagsterInstance:
+    """Open the instance that `dagster dev` uses in this project."""
     return DagsterInstance.get() if "DAGSTER_HOME" in os.environ else DagsterInstance.from_config(str(project_root()))
 
 
 def _show_progress() -> None:
+    """Print the project's log messages, without their origin."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("  %(message)s"))
     logger = logging.getLogger("analytics_dagster")
@@ -83,14 +79,15 @@ def _show_progress() -> None:
     logger.setLevel(logging.INFO)
 
 
-def _failure(event: dg.DagsterEvent) -> str:
+def _failure_message(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
     return data.error.message.strip() if data.error else event.message or ""
 
 
-def _table(instance: DagsterInstance) -> str:
+def _format_table(instance: DagsterInstance) -> str:
+    """Return a table of the assets, with the figures of their latest materializations."""
     lines = [_HEADINGS]
     for resource in RESOURCES:
         event = instance.get_latest_materialization_event(asset_key(resource))
@@ -107,11 +104,10 @@ def _table(instance: DagsterInstance) -> str:
             f"{figures['seconds']:.1f}",
         ))  # fmt: skip
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
-    rows = (
+    return "\n".join(
         f"{name:<{widths[0]}}  {rows:>{widths[1]}}  {newest:<{widths[2]}}  {seconds:>{widths[3]}}"
         for name, rows, newest, seconds in lines
     )
-    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""Dagster definitions, a module per concept. What a load does is in `ingest`; here is only when, and how it shows."""
+"""Dagster definitions, one module for each concept of Dagster; the loads themselves are in `ingest`.
+
+https://docs.dagster.io/getting-started/concepts
+"""

@@ -1,4 +1,7 @@
-"""The ten assets: three definitions, derived from the catalog's rows, one op each."""
+"""The ten assets: three `@dlt_assets` definitions, one op each, derived from the catalog.
+
+https://docs.dagster.io/integrations/libraries/dlt
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -12,57 +15,59 @@ from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
 from analytics_dagster.defs.execution import load_selected
-from analytics_dagster.defs.partitions import build_partitions, window_of
+from analytics_dagster.defs.partitions import build_partitions, partition_window
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import DATASET, destination_kind
 
 POOL = "warehouse"
-"""Pool of everything that opens the warehouse: one writer at a time."""
+"""Pool of the ops that open the warehouse, because DuckDB takes one writer at a time."""
 
 Results = Iterator[dg.MaterializeResult[None]]
 
 
 class SyncConfig(dg.Config):
-    """How an incremental run reads its partitions. By default their whole span; without any, every row."""
+    """Run config of the incremental assets. By default a run reads all rows of its partitions, or of the service."""
 
     resume: bool = Field(
-        default=False, description="Start each resource where its coverage within the partitions ends."
+        default=False, description="Start each resource at the end of its coverage within the partitions."
     )
-    full_refresh: bool = Field(default=False, description="Read every row to the oldest, whatever the partitions.")
+    full_refresh: bool = Field(default=False, description="Read all rows, to the oldest, outside the partitions too.")
 
 
 def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Define the assets of every resource that is not disabled."""
     return [
-        _incremental(settings, rows) if group == "incremental" else _whole(settings, group, rows)
+        _build_incremental(settings, resources)
+        if group == "incremental"
+        else _build_snapshots(settings, group, resources)
         for group in GROUPS
-        if (rows := settings.enabled_resources(group))
+        if (resources := settings.enabled_resources(group))
     ]
 
 
-def _incremental(settings: Settings, rows: Sequence[Resource]) -> dg.AssetsDefinition:
-    """Define the assets that have a cursor: their partitions are windows of it."""
+def _build_incremental(settings: Settings, resources: Sequence[Resource]) -> dg.AssetsDefinition:
+    """Define the assets with a cursor, whose partitions are windows of that cursor."""
 
     @dlt_assets(
-        **_options(settings, "incremental", rows),
+        **_options(settings, "incremental", resources),
         partitions_def=build_partitions(settings),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def incremental_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
-        window = None if config.full_refresh else window_of(context)
-        yield from load_selected(context, dlt, rows, window, resume=config.resume)
+        window = None if config.full_refresh else partition_window(context)
+        yield from load_selected(context, dlt, resources, window, resume=config.resume)
 
     return incremental_assets
 
 
-def _whole(settings: Settings, group: Group, rows: Sequence[Resource]) -> dg.AssetsDefinition:
-    """Define the assets that are read whole each time."""
+def _build_snapshots(settings: Settings, group: Group, resources: Sequence[Resource]) -> dg.AssetsDefinition:
+    """Define the assets whose rows are all read each time."""
 
-    @dlt_assets(**_options(settings, group, rows))
+    @dlt_assets(**_options(settings, group, resources))
     def snapshot_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
-        yield from load_selected(context, dlt, rows)
+        yield from load_selected(context, dlt, resources)
 
     return snapshot_assets
 

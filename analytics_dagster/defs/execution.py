@@ -1,7 +1,11 @@
-"""The body of the three assets: load the selected resources one after the other, and report each.
+"""Execution of the three `@dlt_assets`: loads the selected resources one after the other, and yields their results.
 
-One resource that fails holds back none of the others: what loaded is recorded, then the run fails and says
-which did not, and why.
+A resource that fails does not stop the others: the run records those that loaded, then fails with the name and the
+error of each that did not.
+
+    yield from load_selected(context, dlt, resources, window, resume=config.resume)
+
+https://docs.dagster.io/integrations/libraries/dlt
 """
 
 import errno
@@ -16,10 +20,10 @@ from dagster_dlt import DagsterDltResource
 from dlt.common.warnings import DltDeprecationWarning
 
 from analytics_dagster.catalog import Resource
-from analytics_dagster.defs.metadata import metadata
+from analytics_dagster.defs.metadata import build_metadata
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
-from analytics_dagster.ingest.load import Loader, LoadReport
+from analytics_dagster.ingest.load import Load, Loader
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
@@ -30,7 +34,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def load_selected(
     context: dg.AssetExecutionContext,
     dlt: DagsterDltResource,
-    rows: Sequence[Resource],
+    resources: Sequence[Resource],
     window: Window | None = None,
     *,
     resume: bool = False,
@@ -38,33 +42,36 @@ def load_selected(
     """Load the resources that a run selects.
 
     Args:
-        context: The run's.
-        dlt: What runs a dlt pipeline inside a run.
-        rows: The resources to choose from.
-        window: What of them; None for all.
-        resume: Start each where its coverage ends.
+        context: The context of the run.
+        dlt: Dagster's resource that runs dlt pipelines.
+        resources: The resources of the asset definition.
+        window: The window of the cursor to load; None for all rows.
+        resume: Start each resource at the end of its coverage.
 
     Yields:
-        The materialisation of each asset that loaded.
+        The result of each asset that loaded.
 
     Raises:
-        dagster.Failure: A setting is wrong, the warehouse cannot be written, or at least one did not load.
+        dagster.Failure: A setting is wrong, the warehouse cannot be written, or at least one resource did not load.
     """
-    selected = [row for row in rows if asset_key(row) in context.selected_asset_keys]
+    selected = [resource for resource in resources if asset_key(resource) in context.selected_asset_keys]
     failed: dict[str, str] = {}
     try:
         settings = load_settings()
         if settings.sandbox:
             context.log.warning("base_url is the sandbox: these rows are made up.")
-        with write_lock(settings) as place, Loader(settings) as loader:
-            for row in selected:
+        with write_lock(settings) as location, Loader(settings) as loader:
+            for resource in selected:
                 try:
-                    report = _load(context, dlt, loader, row, window, resume=resume)
-                except Exception as error:  # whatever it is, the others are to load
-                    failed[row.name] = sentence(error, row.name)
-                    context.log.error(failed[row.name], exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
+                    load = loader.begin(resource, window, resume=resume)
+                    _run_pipeline(context, dlt, load)
+                    report = load.finish()
+                except Exception as error:  # any error, so that the other resources load
+                    failed[resource.name] = message = failure_message(error, resource.name)
+                    context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
                 else:
-                    yield dg.MaterializeResult(asset_key=asset_key(row), metadata=metadata(report, settings, place))
+                    metadata = build_metadata(report, settings, location)
+                    yield dg.MaterializeResult(asset_key=asset_key(resource), metadata=metadata)
     except AnalyticsError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     if failed:
@@ -74,27 +81,19 @@ def load_selected(
         )
 
 
-def _load(
-    context: dg.AssetExecutionContext,
-    dlt: DagsterDltResource,
-    loader: Loader,
-    row: Resource,
-    window: Window | None,
-    *,
-    resume: bool,
-) -> LoadReport:
-    load = loader.begin(row, window, resume=resume)
-    if load.source is not None:
-        with warnings.catch_warnings():
-            # dagster-dlt calls what dlt 1.30 deprecated; to go once it calls `abort_packages`.
-            warnings.simplefilter("ignore", DltDeprecationWarning)
-            # Its events are replaced by ours, which also count rows of an empty load.
-            deque(dlt.run(context=context, dlt_source=load.source, dlt_pipeline=load.pipeline), maxlen=0)
-    return load.finish()
+def _run_pipeline(context: dg.AssetExecutionContext, dlt: DagsterDltResource, load: Load) -> None:
+    """Run a load's dlt pipeline inside a Dagster run, unless its coverage leaves nothing to read."""
+    if load.source is None:
+        return
+    with warnings.catch_warnings():
+        # dagster-dlt calls a method that dlt 1.30 deprecated. To go once it calls `abort_packages`.
+        warnings.simplefilter("ignore", DltDeprecationWarning)
+        # Its results are dropped for those of `load_selected`, which also have the figures of an empty load.
+        deque(dlt.run(context=context, dlt_source=load.source, dlt_pipeline=load.pipeline), maxlen=0)
 
 
-def sentence(error: BaseException, name: str) -> str:
-    """Return what went wrong as a sentence, out of whatever dlt wrapped around it."""
+def failure_message(error: BaseException, name: str) -> str:
+    """Return the message of a resource's failure: that of the error which dlt or Dagster wrapped in others."""
     if (known := find_analytics_error(error)) is not None:
         return str(known)
     cause = error

@@ -1,4 +1,7 @@
-"""Jobs: which assets are loaded together. They take no checks along; those have a job of their own."""
+"""Jobs: the assets that are loaded together, and one job for all checks, which the other jobs leave out.
+
+https://docs.dagster.io/guides/build/jobs/asset-jobs
+"""
 
 from typing import Any
 
@@ -15,59 +18,54 @@ FULL_SYNC = "full_sync"
 DATA_CHECKS = "data_checks"
 
 AssetJob = Any
-"""What `define_asset_job` returns; Dagster exports no name for it."""
+"""The type that `define_asset_job` returns; Dagster exports no name for it."""
 
 FULL_REFRESH = {"ops": {"incremental": {"config": {"full_refresh": True}}}}
 """Run config that reads the incremental assets to their oldest rows."""
 
 RESUME = {"ops": {"incremental": {"config": {"resume": True}}}}
-"""Run config that reads each incremental asset from where its coverage ends."""
+"""Run config that reads each incremental asset from the end of its coverage."""
 
 
 def build_jobs(settings: Settings) -> list[AssetJob]:
     """Define the jobs whose assets are not all disabled."""
-    return [
-        *_job(settings, INCREMENTAL_SYNC, "incremental", description="Load partitions of the assets with a cursor."),
-        *_job(settings, REFERENCE_SYNC, "reference", description="Load the complete listings."),
-        *_job(
+    jobs = [
+        *_build_job(
+            settings, INCREMENTAL_SYNC, "incremental", description="Load partitions of the assets with a cursor."
+        ),
+        *_build_job(settings, REFERENCE_SYNC, "reference", description="Load the complete listings."),
+        *_build_job(
             settings,
             METRICS_REFRESH,
             "metrics",
-            description="Load what is worth reading again after a deploy.",
+            description="Load the assets that change with every deploy.",
             op_retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         ),
-        *_job(
+        *_build_job(
             settings,
             NIGHTLY_REFRESH,
             "incremental",
             "metrics",
-            description="What `full_refresh_schedule` asks for, in a run for each part of it.",
+            description="Load one part of the nightly refresh, as `full_refresh_schedule` requests it.",
         ),
-        *_job(
+        *_build_job(
             settings,
             FULL_SYNC,
             *GROUPS,
-            description="Load every row of every asset, to the oldest. Run again, it adds only what is new.",
+            description="Load every row of every asset, to the oldest. A repeated run adds only new rows.",
             config=FULL_REFRESH if settings.enabled_resources("incremental") else None,
         ),
-        *_checks(settings),
     ]
+    if settings.enabled_resources():
+        checks = dg.AssetSelection.all_asset_checks()
+        jobs.append(dg.define_asset_job(DATA_CHECKS, checks, description="Check every table; load nothing."))
+    return jobs
 
 
-def _job(settings: Settings, name: str, *groups: Group, **options: Any) -> list[AssetJob]:
-    """Return the job in a list, or an empty one if the settings leave none of its assets."""
+def _build_job(settings: Settings, name: str, *groups: Group, **options: Any) -> list[AssetJob]:
+    """Return the job in a list, or an empty list if the settings disable all of its assets."""
     present = [group for group in groups if settings.enabled_resources(group)]
     if not present:
         return []
     selection = dg.AssetSelection.groups(*present).without_checks()
     return [dg.define_asset_job(name, selection, **options)]
-
-
-def _checks(settings: Settings) -> list[AssetJob]:
-    if not settings.enabled_resources():
-        return []
-    return [
-        dg.define_asset_job(
-            DATA_CHECKS, dg.AssetSelection.all_asset_checks(), description="Check every table; load nothing."
-        )
-    ]

@@ -1,7 +1,11 @@
-"""Schedules: when what is loaded. They choose assets by group or by the catalog's fields, never by name.
+"""Schedules: the times at which jobs run, and the run requests of each tick.
 
-Each only gathers what is known and hands it to a pure function of `due.py`. Runs they ask for take turns through the
-pool of the warehouse, in the order they were asked for.
+- `partitions_due` in `partitions.py` decides which partitions a tick of `incremental_schedule` loads.
+- `partitions_to_reread`, beside it, decides which partitions `full_refresh_schedule` reads again every night.
+
+The functions here gather the arguments of those two and choose assets by group or by a field of the catalog, never by
+name. The pool of the warehouse runs the requested runs one at a time, in the order of the requests.
+https://docs.dagster.io/guides/automate/schedules
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,38 +40,38 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Define the schedules whose assets are not all disabled."""
     schedules = []
     if settings.enabled_resources("incremental"):
-        schedules.append(_incremental(settings))
+        schedules.append(_build_incremental_schedule(settings))
     if settings.enabled_resources("reference"):
-        schedules.append(_plain(settings, "reference_schedule", REFERENCE_SYNC, "0 1 * * *"))
+        schedules.append(_build_job_schedule(settings, "reference_schedule", REFERENCE_SYNC, "0 1 * * *"))
     if settings.enabled_resources("incremental", "metrics"):
-        schedules.append(_full_refresh(settings))
+        schedules.append(_build_full_refresh_schedule(settings))
     if settings.enabled_resources():
-        # A while after the hour, when what most settings load on the hour is there.
-        schedules.append(_plain(settings, "checks_schedule", DATA_CHECKS, "10 * * * *"))
+        # After the full hour, at which the incremental schedule starts a load unless its cron expression is set.
+        schedules.append(_build_job_schedule(settings, "checks_schedule", DATA_CHECKS, "10 * * * *"))
     return schedules
 
 
-def _plain(settings: Settings, name: str, job: str, cron: str) -> dg.ScheduleDefinition:
-    """Define a schedule that has a job run as it is."""
-    return dg.ScheduleDefinition(name=name, job_name=job, cron_schedule=cron, default_status=_status(settings))
+def _build_job_schedule(settings: Settings, name: str, job: str, cron: str) -> dg.ScheduleDefinition:
+    """Define a schedule that runs a job with its default config."""
+    return dg.ScheduleDefinition(name=name, job_name=job, cron_schedule=cron, default_status=_default_status(settings))
 
 
-def _incremental(settings: Settings) -> dg.ScheduleDefinition:
-    """Define the schedule that keeps the assets with a cursor fresh, and makes good what earlier ticks missed."""
+def _build_incremental_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Define the schedule that keeps the incremental assets fresh, and fills the gaps that earlier ticks left."""
     name = "incremental_schedule"
     partitions = build_partitions(settings)
-    keys = [asset_key(row) for row in settings.enabled_resources("incremental")]
+    keys = [asset_key(resource) for resource in settings.enabled_resources("incremental")]
 
     @dg.schedule(
         name=name,
-        description=f"Loads what is new, and what is missing of the last {settings.horizon} hours, in one run.",
+        description=f"Loads new rows, and the gaps of the last {settings.horizon} hours, in one run.",
         job_name=INCREMENTAL_SYNC,
         cron_schedule=settings.incremental_cron,
-        default_status=_status(settings),
+        default_status=_default_status(settings),
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
-        # Backfills, and what a person launched, are other runs: they carry no tag of this schedule.
+        # Backfills and runs launched by a person do not count: they lack the schedule's tag.
         unfinished = dg.RunsFilter(
             job_name=INCREMENTAL_SYNC,
             statuses=[status for status in dg.DagsterRunStatus if status not in _ENDED],
@@ -88,34 +92,35 @@ def _incremental(settings: Settings) -> dg.ScheduleDefinition:
     return schedule
 
 
-def _full_refresh(settings: Settings) -> dg.ScheduleDefinition:
-    """Define the schedule that sees what no cursor tells: late rows, silent changes, rows that slipped past a page."""
+def _build_full_refresh_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Define the schedule for rows that the cursor misses: late rows, silent changes, rows between two pages."""
     partitions = build_partitions(settings)
     incremental = settings.enabled_resources("incremental")
 
     @dg.schedule(
         name="full_refresh_schedule",
-        description="Reads the last three days again, what changes silently in full, then the metrics, every night.",
+        description="Loads the last three days, all rows of assets that change silently, and the metrics, every night.",
         job_name=NIGHTLY_REFRESH,
         cron_schedule="0 2 * * *",
-        default_status=_status(settings),
+        default_status=_default_status(settings),
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         last_days = partitions_to_reread(partitions, now=context.scheduled_execution_time.astimezone(UTC))
         if last_days:
-            rows = [row for row in incremental if not row.changes_silently]
-            yield from _request("last_days", rows, tags=range_tags(last_days))
-        silent = [row for row in incremental if row.changes_silently]
-        yield from _request("in_full", silent, run_config=FULL_REFRESH)
-        yield from _request("metrics", settings.enabled_resources("metrics"))
+            by_cursor = [resource for resource in incremental if not resource.changes_silently]
+            yield from _request_run("last_days", by_cursor, tags=range_tags(last_days))
+        silent = [resource for resource in incremental if resource.changes_silently]
+        yield from _request_run("in_full", silent, run_config=FULL_REFRESH)
+        yield from _request_run("metrics", settings.enabled_resources("metrics"))
 
     return schedule
 
 
-def _request(run_key: str, rows: Sequence[Resource], **options: Any) -> list[dg.RunRequest]:
-    """Return the request for a run of resources in a list, or an empty one if there are none."""
-    return [dg.RunRequest(run_key, asset_selection=[asset_key(row) for row in rows], **options)] if rows else []
+def _request_run(run_key: str, resources: Sequence[Resource], **options: Any) -> list[dg.RunRequest]:
+    """Return the request for a run of resources in a list, or an empty list if there are no resources."""
+    assets = [asset_key(resource) for resource in resources]
+    return [dg.RunRequest(run_key, asset_selection=assets, **options)] if assets else []
 
 
-def _status(settings: Settings) -> dg.DefaultScheduleStatus:
+def _default_status(settings: Settings) -> dg.DefaultScheduleStatus:
     return dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED

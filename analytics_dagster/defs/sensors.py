@@ -1,6 +1,8 @@
-"""Sensors: what happens after something else did. They read Dagster's event log alone, never the warehouse.
+"""Sensors that request runs after loads of other assets, from Dagster's event log alone.
 
-The daemon evaluates them beside running loads: opening DuckDB from there would block a load, or wait for one.
+The daemon evaluates sensors while loads run, so they must not open DuckDB: they would block a load, or wait for one.
+`watermark.py` decides whether a table has new rows, `alerts.py` defines the sensor for failed runs.
+https://docs.dagster.io/guides/automate/sensors
 """
 
 from collections.abc import Sequence
@@ -16,25 +18,25 @@ from analytics_dagster.ingest.settings import Settings
 
 
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    """Define the sensors whose assets are enabled, and the one for failures if there is where to send them."""
+    """Define the sensors whose assets are enabled, and the one for failed runs if `failure_webhook` is set."""
     status = dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
     waiting: dict[str, list[Resource]] = {}
-    for row in settings.enabled_resources("metrics"):
-        if row.refresh_after and row.refresh_after not in settings.disabled:
-            waiting.setdefault(row.refresh_after, []).append(row)
-    sensors = [_news_sensor(get_resource(name), rows, status) for name, rows in waiting.items()]
+    for resource in settings.enabled_resources("metrics"):
+        if resource.refresh_after and resource.refresh_after not in settings.disabled:
+            waiting.setdefault(resource.refresh_after, []).append(resource)
+    sensors = [_build_watermark_sensor(get_resource(name), to_load, status) for name, to_load in waiting.items()]
     return [*sensors, build_failure_sensor(settings, status)] if settings.failure_webhook else sensors
 
 
-def _news_sensor(
-    announcer: Resource, waiting: Sequence[Resource], status: dg.DefaultSensorStatus
+def _build_watermark_sensor(
+    upstream: Resource, to_load: Sequence[Resource], status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """Define the sensor that has the resources loaded that wait for an announcer's new rows."""
-    name, key = announcer.name, asset_key(announcer)
+    """Define the sensor that loads resources after the watermark of an upstream resource changed."""
+    name, key = upstream.name, asset_key(upstream)
 
     @dg.sensor(
         name=f"new_{name}_sensor",
-        description=f"Has {', '.join(row.name for row in waiting)} read again once {name} are new or have settled.",
+        description=f"Loads {', '.join(resource.name for resource in to_load)} after {name} are new or have settled.",
         job_name=METRICS_REFRESH,
         default_status=status,
     )
@@ -44,25 +46,25 @@ def _news_sensor(
         if materialization is None:
             return dg.SkipReason(f"No load of {name} has been recorded yet.")
         metadata = {entry: value.value for entry, value in materialization.metadata.items()}
-        now = Watermark.of_metadata(metadata)
-        if now is None:
-            return dg.SkipReason(f"The newest event of {name} says nothing of its rows: no load made it.")
-        acted_on = Watermark.of_cursor(context.cursor)
-        found = compare_watermarks(now, acted_on)
-        if found is None:
-            reason = f"As at the last run: {now}." if now.rows else "Its table is empty."
-            return dg.SensorResult(skip_reason=f"No news of {name}. {reason}", cursor=now.cursor)
-        shown = announcer.watermark.labels if announcer.watermark else ()
+        latest = Watermark.from_metadata(metadata)
+        if latest is None:
+            return dg.SkipReason(f"The latest materialization of {name} has no watermark: no load recorded it.")
+        change = compare_watermarks(latest, acted_on=Watermark.from_cursor(context.cursor))
+        if change is None:
+            reason = f"No new or newly settled {name} since the last run ({latest.rows} rows, newest {latest.newest})."
+            reason = reason if latest.rows else f"The table {name} is empty."
+            return dg.SensorResult(skip_reason=reason, cursor=latest.cursor)
+        shown = upstream.watermark.labels if upstream.watermark else ()
         request = dg.RunRequest(
-            run_key=found.key,
-            asset_selection=[asset_key(row) for row in waiting],
+            run_key=change.key,
+            asset_selection=[asset_key(resource) for resource in to_load],
             tags={
-                f"{name}/new": str(found.rows),
-                f"{name}/settled": str(found.settled),
-                f"{name}/{announcer.primary_key[0]}": str(now.newest),
+                f"{name}/new": str(change.rows),
+                f"{name}/settled": str(change.settled),
+                f"{name}/{upstream.primary_key[0]}": str(latest.newest),
                 **{f"{name}/{column}": metadata[f"newest_{column}"] for column in shown},
             },
         )
-        return dg.SensorResult(run_requests=[request], cursor=now.cursor)
+        return dg.SensorResult(run_requests=[request], cursor=latest.cursor)
 
     return sensor

@@ -1,10 +1,14 @@
-"""What an asset looks like: the catalog's facts as an asset spec."""
+"""Asset specs, derived from the catalog by a translator of dagster-dlt.
+
+https://docs.dagster.io/integrations/libraries/dlt
+"""
 
 import dagster as dg
 from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
-from analytics_dagster.catalog import Column, Resource, get_resource, table_columns
+from analytics_dagster.catalog import Resource, get_resource
+from analytics_dagster.defs.metadata import build_column_schema
 from analytics_dagster.ingest.warehouse.location import DATASET
 
 SERVICE = dg.AssetSpec(
@@ -13,13 +17,13 @@ SERVICE = dg.AssetSpec(
     group_name="service",
     kinds={"api"},
 )
-"""The service, as an asset of its own that nobody here materialises."""
+"""External asset for the service, upstream of all others."""
 
 OWNERS = ["team:analytics"]
 
 
 class CatalogTranslator(DagsterDltTranslator):
-    """Gives the dlt resource of a catalog row its asset spec.
+    """Builds the asset spec of a dlt resource from the catalog's resource of the same name.
 
     Args:
         destination: dlt's type of the destination, shown as a kind of every asset.
@@ -31,49 +35,27 @@ class CatalogTranslator(DagsterDltTranslator):
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
         """Return the spec of the asset."""
-        row = get_resource(data.resource.name)
+        resource = get_resource(data.resource.name)
+        # The tables that the values of a resource's requests come from are upstream too.
+        upstream = [asset_key(get_resource(resource.lookup.resource))] if resource.lookup else []
         return dg.AssetSpec(
-            asset_key(row),
-            deps=[SERVICE.key, *_upstream(row)],
-            description=row.description,
-            group_name=row.group,
+            asset_key(resource),
+            deps=[SERVICE.key, *upstream],
+            description=resource.description,
+            group_name=resource.group,
             kinds={"dlt", self._destination},
             owners=OWNERS,
             freshness_policy=dg.FreshnessPolicy.time_window(
-                fail_window=row.freshness.fail_after, warn_window=row.freshness.warn_after
+                fail_window=resource.freshness.fail_after, warn_window=resource.freshness.warn_after
             ),
             metadata={
-                "dagster/column_schema": column_schema(row),
-                "primary_key": ", ".join(row.primary_key),
-                **({"cursor": row.cursor, "lookback": str(row.lookback)} if row.incremental else {}),
+                "dagster/column_schema": build_column_schema(resource),
+                "primary_key": ", ".join(resource.primary_key),
+                **({"cursor": resource.cursor, "lookback": str(resource.lookback)} if resource.incremental else {}),
             },
         )
 
 
-def asset_key(row: Resource) -> dg.AssetKey:
-    """Return the key of a resource's asset: the same path as its table's."""
-    return dg.AssetKey([DATASET, row.name])
-
-
-def column_schema(row: Resource) -> dg.TableSchema:
-    """Return the columns of a resource's table, with their meanings."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=column.name,
-                type=column.type.value,
-                description=column.description,
-                constraints=dg.TableColumnConstraints(nullable=column.stored_nullable, other=_other(row, column)),
-            )
-            for column in table_columns(row)
-        ]
-    )
-
-
-def _other(row: Resource, column: Column) -> list[str]:
-    return ["primary key"] * (column.name in row.primary_key) + ["personal"] * column.personal
-
-
-def _upstream(row: Resource) -> list[dg.AssetKey]:
-    """Assets whose tables a resource's requests are made from."""
-    return [asset_key(get_resource(row.lookup.resource))] if row.lookup else []
+def asset_key(resource: Resource) -> dg.AssetKey:
+    """Return the key of a resource's asset, which has the same path as its table."""
+    return dg.AssetKey([DATASET, resource.name])

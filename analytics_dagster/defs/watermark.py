@@ -1,12 +1,17 @@
-"""Whether a table has news: what its newest load announced, against what was acted on last. Pure.
+"""Watermarks of tables: the figures of the latest load, compared with those that a sensor acted on last. Pure.
 
-Only totals are compared, never single loads: so it does not matter how many loads brought the news, in which order,
-or whether the one that did was killed before it could say so. The sensor around it is in `sensors.py`.
+Totals are compared instead of single loads, so that neither the number nor the order of the loads matters, nor
+whether the run that loaded the rows was killed before it recorded its materialization.
+
+    latest = Watermark.from_metadata(metadata)
+    change = compare_watermarks(latest, acted_on=Watermark.from_cursor(context.cursor))
+
+`sensors.py` keeps the watermark as its cursor: https://docs.dagster.io/guides/automate/sensors
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 _ROWS = "dagster/row_count"
@@ -14,11 +19,11 @@ _ROWS = "dagster/row_count"
 
 @dataclass(frozen=True, kw_only=True)
 class Watermark:
-    """The figures of a table that make a difference.
+    """The figures of a table by which new and newly settled rows are found.
 
     Attributes:
         rows: Rows in the table.
-        settled: Those that will not change any more.
+        settled: Rows that will not change any more.
         newest: Highest key; None for an empty table.
     """
 
@@ -27,16 +32,16 @@ class Watermark:
     newest: int | str | None
 
     @classmethod
-    def of_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
-        """Return what a materialisation's metadata says; None if it does not say, as one that a person reported."""
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
+        """Return the watermark in a materialization's metadata; None if no load recorded it."""
         rows = metadata.get(_ROWS)
         if rows is None or (rows and "newest_key" not in metadata):
             return None
         return cls(rows=rows, settled=metadata.get("settled_rows", 0), newest=metadata.get("newest_key"))
 
     @classmethod
-    def of_cursor(cls, cursor: str | None) -> Self | None:
-        """Return what a sensor's cursor says; None for one that is lost."""
+    def from_cursor(cls, cursor: str | None) -> Self | None:
+        """Return the watermark in a sensor's cursor; None if there is none or it cannot be parsed."""
         try:
             return cls(**json.loads(cursor or ""))
         except (TypeError, ValueError):
@@ -44,21 +49,18 @@ class Watermark:
 
     @property
     def cursor(self) -> str:
-        """The reading as a sensor's cursor."""
-        return json.dumps({"rows": self.rows, "settled": self.settled, "newest": self.newest})
-
-    def __str__(self) -> str:
-        return f"{self.rows} in the table, {self.settled} settled, newest {self.newest}"
+        """The watermark as a sensor's cursor."""
+        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatermarkChange:
-    """What is new in a table.
+    """The difference between two watermarks of a table.
 
     Attributes:
-        key: Name of the step from what was acted on last to what is there now.
-        rows: New rows; 0 where only known ones have settled.
-        settled: Rows that have settled.
+        key: Both watermarks as text: the run key of the run that acts on the change.
+        rows: New rows; 0 if known rows settled and none came.
+        settled: Newly settled rows.
     """
 
     key: str
@@ -66,15 +68,23 @@ class WatermarkChange:
     settled: int
 
 
-def compare_watermarks(now: Watermark, acted_on: Watermark | None) -> WatermarkChange | None:
-    """Return what is new in a table; None if nothing is, or if it has no rows."""
-    if now == acted_on or not now.rows:
+def compare_watermarks(latest: Watermark, acted_on: Watermark | None) -> WatermarkChange | None:
+    """Compare the latest watermark of a table with the one that a sensor acted on last.
+
+    Args:
+        latest: The watermark of the latest load.
+        acted_on: The sensor's cursor; None before the first run, or if the cursor was lost.
+
+    Returns:
+        The change; None if there is none, or if the table is empty.
+    """
+    if latest == acted_on or not latest.rows:
         return None
     before = acted_on or Watermark(rows=0, settled=0, newest=None)
     return WatermarkChange(
-        # Both ends: a table that was lost and loaded again comes back to figures it had before.
-        key=f"{before.rows}-{before.settled}-{before.newest}..{now.rows}-{now.settled}-{now.newest}",
-        # Fewer rows than before are a new table, and all of it news.
-        rows=now.rows - before.rows if now.rows >= before.rows else now.rows,
-        settled=now.settled - before.settled if now.settled >= before.settled else now.settled,
+        # Both ends, because a table that was lost and loaded again returns to figures it had before.
+        key=f"{before.rows}-{before.settled}-{before.newest}..{latest.rows}-{latest.settled}-{latest.newest}",
+        # Fewer rows than before mean a new table, all of whose rows are new.
+        rows=latest.rows - before.rows if latest.rows >= before.rows else latest.rows,
+        settled=latest.settled - before.settled if latest.settled >= before.settled else latest.settled,
     )

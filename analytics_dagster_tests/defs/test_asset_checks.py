@@ -1,4 +1,4 @@
-"""Checks of the tables: each passes on good data, fails on bad data, and is polite where there is none."""
+"""Checks of the tables: each passes on good data, fails on bad data, and says so where there is none."""
 
 import re
 import shutil
@@ -15,20 +15,21 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from dlt.destinations.exceptions import DatabaseException
 from filelock import FileLock
 
 from analytics_dagster.catalog import RESOURCES, Reference, get_resource
-from analytics_dagster.definitions import build_definitions, definition_settings, defs
-from analytics_dagster.defs.asset_checks import specs as judging
+from analytics_dagster.definitions import build_definitions, defs
+from analytics_dagster.defs.asset_checks import specs
 from analytics_dagster.defs.asset_checks.evaluations import (
-    Level,
-    not_null,
-    primary_key,
-    references,
-    rejected_rows,
-    row_count,
-    unknown_fields,
+    evaluate_not_null,
+    evaluate_primary_key,
+    evaluate_references,
+    evaluate_rejected_rows,
+    evaluate_row_count,
+    evaluate_unknown_fields,
 )
+from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.table_stats import KeySample, Profile, TableStats, UnknownFields
 from analytics_dagster.sandbox import Sandbox
@@ -36,7 +37,7 @@ from analytics_dagster_tests.support.documents import README
 from analytics_dagster_tests.support.project import Project, a_project, checked, failure, run_checks
 from analytics_dagster_tests.support.service import a_service
 
-NAMES = [row.name for row in RESOURCES]
+NAMES = [resource.name for resource in RESOURCES]
 INCREMENTAL = ["items", "occurrences", "deploys", "rql_jobs"]
 OF_EVERY_ASSET = {"freshness", "primary_key", "not_null", "unknown_fields", "rejected_rows", "row_count"}
 KEYS = {
@@ -59,15 +60,18 @@ def test_every_asset_has_its_checks():
     assert keys(defs) == KEYS
 
 
-def test_every_check_says_what_it_says():
-    specs = [spec for checks in build_definitions(load_settings()).asset_checks or [] for spec in checks.check_specs]
-    assert len(specs) == len(KEYS)
-    assert all((spec.description or "").endswith(".") for spec in specs)
+def test_every_check_has_a_description():
+    (checks,) = build_definitions(load_settings()).asset_checks or []
+    assert len(list(checks.check_specs)) == len(KEYS)
+    assert all((spec.description or "").endswith(".") for spec in checks.check_specs)
 
 
-def test_the_readme_lists_the_checks():
+def test_the_readme_lists_the_checks_with_their_severity():
     section = README.read_text().partition("\n## Checks\n")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == {check for _, check in KEYS}
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
+    assert set(rows) == {check for _, check in KEYS}
+    fixed = {check.name.format(noun="item"): check.severity.value for check in specs.CHECKS if check.severity}
+    assert {name: severity for name, severity in rows.items() if name != "freshness"} == fixed
 
 
 def test_the_checks_open_the_warehouse_in_turn_with_the_loads_and_no_other_job_takes_them_along():
@@ -89,7 +93,7 @@ def test_disabled_resources_have_no_checks_and_are_referred_to_by_none(project: 
     assert not build_definitions(load_settings()).asset_checks
 
 
-# -- verdicts -------------------------------------------------------------------------------------------------
+# -- evaluations ----------------------------------------------------------------------------------------------
 
 
 def profile(rows: int = 1000, nulls: dict[str, int] | None = None, absent: tuple[str, ...] = ()) -> Profile:
@@ -98,72 +102,78 @@ def profile(rows: int = 1000, nulls: dict[str, int] | None = None, absent: tuple
 
 NONE = KeySample(count=0)
 ITEM = Reference(column="item_id", resource="items", tolerated=timedelta(hours=1))
-VERDICTS = [
-    (primary_key(get_resource("teams"), profile(), NONE), Level.PASS, "id is unique in 1,000 rows."),
+EVALUATIONS = [
+    (evaluate_primary_key(get_resource("teams"), profile(), NONE), True, "id is unique in 1,000 rows."),
     (
-        primary_key(get_resource("teams"), profile(), KeySample(count=7, examples=("1", "2"))),
-        Level.ERROR,
-        "id is there with 7 values more than once (1, 2, …) in 1,000 rows.",
+        evaluate_primary_key(get_resource("teams"), profile(), KeySample(count=7, examples=("1", "2"))),
+        False,
+        "id is not unique: 7 values are duplicated (1, 2, …). Another writer changed the table: delete these of its ",
     ),
     (
-        primary_key(get_resource("items_metrics"), profile(nulls={"project_id": 1, "first": 9}), NONE),
-        Level.ERROR,
-        "project_id, item_counter is there with null 1 time in 1,000 rows.",
+        evaluate_primary_key(get_resource("items_metrics"), profile(nulls={"project_id": 1, "first": 9}), NONE),
+        False,
+        "project_id, item_counter has 1 null.",
     ),
-    (not_null(profile()), Level.PASS, "No null where a value belongs, in 1,000 rows."),
-    (not_null(profile(nulls={"title": 2})), Level.ERROR, "Null where a value belongs: title in 2 rows, of 1,000 rows."),
-    (not_null(profile(absent=("rank",))), Level.ERROR, "The table lacks rank: an earlier version made it."),
+    (evaluate_not_null(profile()), True, "Required columns have no nulls in 1,000 rows."),
     (
-        unknown_fields(UnknownFields(rows=0, fields={}), since=NOON),
-        Level.PASS,
-        "No unknown field in the rows read since 2026-11-24 12:00 UTC.",
+        evaluate_not_null(profile(nulls={"title": 2})),
+        False,
+        "Required columns have nulls: title in 2 rows, of 1,000. Load these again.",
+    ),
+    (evaluate_not_null(profile(absent=("rank",))), False, "The table lacks rank: an earlier version created it."),
+    (
+        evaluate_unknown_fields(UnknownFields(rows=0, fields={}), since=NOON),
+        True,
+        "No unknown fields in rows read since 2026-11-24 12:00 UTC.",
     ),
     (
-        unknown_fields(UnknownFields(rows=3, fields={"b": 1, "a": 3}), since=NOON),
-        Level.WARN,
+        evaluate_unknown_fields(UnknownFields(rows=3, fields={"b": 1, "a": 3}), since=NOON),
+        False,
         "The service sends 2 fields that the catalog does not know: a (3 rows), b (1 row).",
     ),
-    (rejected_rows({}, since=NOON), Level.PASS, "No row rejected since 2026-11-24 12:00 UTC."),
+    (evaluate_rejected_rows({}, since=NOON), True, "No rows rejected since 2026-11-24 12:00 UTC."),
     (
-        rejected_rows({f"reason {number}": 1 for number in range(7)}, since=NOON),
-        Level.WARN,
+        evaluate_rejected_rows({f"reason {number}": 1 for number in range(7)}, since=NOON),
+        False,
         "7 rows rejected since 2026-11-24 12:00 UTC: reason 0 (1), reason 1 (1), reason 2 (1), reason 3 (1), reason 4",
     ),
-    (row_count(get_resource("teams"), 10, None), Level.PASS, "10 rows, counted for the first time."),
-    (row_count(get_resource("teams"), 10, 10), Level.PASS, "10 rows, 0 more than at the last check."),
-    (row_count(get_resource("teams"), 10, 4), Level.PASS, "10 rows, 6 more than at the last check."),
+    (evaluate_row_count(get_resource("teams"), 10, None), True, "10 rows, counted for the first time."),
+    (evaluate_row_count(get_resource("teams"), 10, 10), True, "10 rows, 0 more than at the last check."),
+    (evaluate_row_count(get_resource("teams"), 10, 4), True, "10 rows, 6 more than at the last check."),
     (
-        row_count(get_resource("teams"), 9, 10),
-        Level.WARN,
-        "9 rows, 1 fewer than the 10 of the last check. Loads delete none: see",
+        evaluate_row_count(get_resource("teams"), 9, 10),
+        False,
+        "9 rows, 1 fewer than the 10 of the last check. Loads delete no rows: find",
     ),
     (
-        row_count(get_resource("top_active_items"), 9, 10),
-        Level.WARN,
-        "9 rows, 1 fewer than the 10 of the last check. Loads delete none but where a load replaces the rows of one",
+        evaluate_row_count(get_resource("top_active_items"), 9, 10),
+        False,
+        "9 rows, 1 fewer than the 10 of the last check. Loads delete no rows except to replace those of the same snap",
     ),
     (
-        references(ITEM, profile(), None, before=NOON),
-        Level.PASS,
+        evaluate_references(ITEM, profile(), None, before=NOON),
+        True,
         "items is not loaded yet: there is nothing to compare with.",
     ),
     (
-        references(ITEM, profile(), NONE, before=NOON),
-        Level.PASS,
-        "Every item_id of rows before 2026-11-24 12:00 UTC is in items.",
+        evaluate_references(ITEM, profile(), NONE, before=NOON),
+        True,
+        "items has every item_id of rows before 2026-11-24 12:00 UTC.",
     ),
     (
-        references(ITEM, profile(), KeySample(count=1, examples=("7",)), before=NOON),
-        Level.WARN,
-        "1 item_id of rows before 2026-11-24 12:00 UTC not in items: 7. Load items up to today, or in full.",
+        evaluate_references(ITEM, profile(), KeySample(count=1, examples=("7",)), before=NOON),
+        False,
+        "items lacks 1 item_id of rows before 2026-11-24 12:00 UTC: 7. Load items up to today, or in full.",
     ),
 ]
 
 
-@pytest.mark.parametrize(("verdict", "level", "sentence"), VERDICTS, ids=[each[2][:40] for each in VERDICTS])
-def test_a_verdict_is_a_level_and_a_sentence_with_numbers(verdict, level: Level, sentence: str):
-    assert verdict.level is level
-    assert verdict.sentence.startswith(sentence), verdict.sentence
+@pytest.mark.parametrize(
+    ("result", "passed", "description"), EVALUATIONS, ids=[description[:40] for *_, description in EVALUATIONS]
+)
+def test_a_result_has_a_sentence_with_numbers(result: dg.AssetCheckResult, *, passed: bool, description: str):
+    assert result.passed is passed
+    assert (result.description or "").startswith(description), result.description
 
 
 # -- good data ------------------------------------------------------------------------------------------------
@@ -222,10 +232,10 @@ def test_another_way_into_the_warehouse_gives_the_same_figures(good: Project):
         duckdb.connect(str(good.warehouse), read_only=True) as connection,
         TableStats.open(settings, connection) as tables,
     ):
-        expected = {row.name: tables.profile(row) for row in RESOURCES}
+        expected = {resource.name: tables.profile(resource) for resource in RESOURCES}
     with TableStats.open(settings) as tables:
-        assert {row.name: tables.profile(row) for row in RESOURCES} == expected
-        assert all(tables.repeated_keys(row) == KeySample(count=0) for row in RESOURCES)
+        assert {resource.name: tables.profile(resource) for resource in RESOURCES} == expected
+        assert all(tables.repeated_keys(resource) == KeySample(count=0) for resource in RESOURCES)
     assert all(expected.values())
 
 
@@ -235,9 +245,9 @@ def test_another_way_into_the_warehouse_gives_the_same_figures(good: Project):
 def test_repeated_keys_are_found_in_every_table(good: Project):
     change(good, *(f"INSERT INTO analytics.{name} SELECT * FROM analytics.{name} LIMIT 1" for name in NAMES))
     results = checked(good)
-    for row in RESOURCES:
-        result = results[row.name, "primary_key"]
-        assert result.level == "ERROR", row.name
+    for resource in RESOURCES:
+        result = results[resource.name, "primary_key"]
+        assert result.level == "ERROR", resource.name
         assert result.metadata["repeated_keys"] == 1
     assert {key for key, result in results.items() if result.level != "PASS"} == {
         (name, "primary_key") for name in NAMES
@@ -246,13 +256,13 @@ def test_repeated_keys_are_found_in_every_table(good: Project):
 
 def test_nulls_are_found_in_every_column_of_every_table_that_is_to_have_values(good: Project):
     columns = {
-        row.name: [
+        resource.name: [
             name for (name,) in good.sql(
                 "SELECT column_name FROM information_schema.columns WHERE table_schema = 'analytics' "
-                f"AND table_name = '{row.name}' AND is_nullable = 'NO' AND column_name <> 'read_at'"
+                f"AND table_name = '{resource.name}' AND is_nullable = 'NO' AND column_name <> 'read_at'"
             )
         ]
-        for row in RESOURCES
+        for resource in RESOURCES
     }  # fmt: skip
     for table, names in columns.items():
         change(good, *(f"ALTER TABLE analytics.{table} ALTER COLUMN {name} DROP NOT NULL" for name in names))
@@ -271,7 +281,7 @@ def test_a_column_that_an_earlier_version_did_not_have_is_named(good: Project):
     change(good, "ALTER TABLE analytics.deploys DROP COLUMN comment")
     result = checked(good)["deploys", "not_null"]
     assert (result.level, result.metadata["columns_absent"]) == ("ERROR", 1)
-    assert result.description.startswith("The table lacks comment: an earlier version made it.")
+    assert result.description.startswith("The table lacks comment: an earlier version created it.")
 
 
 def test_rows_that_went_missing_are_noticed_once(good: Project):
@@ -294,7 +304,7 @@ def test_rows_of_another_file_are_not_compared(good: Project):
 def test_a_check_that_was_killed_before_it_counted_is_passed_over(good: Project, monkeypatch: pytest.MonkeyPatch):
     checked(good)
     with monkeypatch.context() as patch:
-        patch.setattr(judging.verdicts, "primary_key", lambda *_: 1 / 0)
+        patch.setattr(specs, "evaluate_primary_key", lambda *_: 1 / 0)
         assert not run_checks(good).success
     assert checked(good)["users", "row_count"].metadata["change"] == 0
 
@@ -402,7 +412,7 @@ def test_a_load_and_its_checks_can_be_one_run(good: Project):
 
 
 def test_a_check_that_breaks_leaves_the_warehouse_closed(good: Project, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(judging.verdicts, "not_null", lambda *_: 1 / 0)
+    monkeypatch.setattr(specs, "evaluate_not_null", lambda *_: 1 / 0)
     assert not run_checks(good).success
     with duckdb.connect(str(good.warehouse)) as connection:
         assert connection.execute("SELECT count(*) FROM analytics.users").fetchall()
@@ -482,9 +492,12 @@ def test_checks_read_beside_a_reader(good: Project):
         assert checked(good)["users", "primary_key"].level == "PASS"
 
 
-def test_the_definitions_name_the_file_to_read_and_open_it_read_only(good: Project):
-    reader = (build_definitions(definition_settings()).resources or {})["duckdb"]
-    assert reader.database == str(good.warehouse)
-    assert reader.connection_config["access_mode"] == "READ_ONLY"
-    with reader.get_connection() as connection, pytest.raises(duckdb.InvalidInputException, match="read-only"):
-        connection.execute("DELETE FROM analytics.users")
+def test_the_warehouse_resource_opens_the_file_read_only(good: Project):
+    settings = load_settings()
+    with WarehouseResource().tables(settings) as tables:
+        client = tables._client  # noqa: SLF001 - no reader has a public way to write
+        assert client.execute_sql("SELECT current_setting('access_mode'), path FROM duckdb_databases() LIMIT 1") == [
+            ("read_only", str(good.warehouse))
+        ]
+        with pytest.raises(DatabaseException, match="read-only"):
+            client.execute_sql("DELETE FROM analytics.users")

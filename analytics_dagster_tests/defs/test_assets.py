@@ -1,4 +1,4 @@
-"""A materialisation on three levels: the specs, the rows by SQL, the metadata; and what a failed load reports."""
+"""Materializations on three levels: specs, rows by SQL, metadata; and the reports of failed loads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,9 @@ from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
 from analytics_dagster_tests.support.project import Project, a_project, failure, materializations
 from analytics_dagster_tests.support.service import a_service, truth
 
-NAMES = [row.name for row in RESOURCES]
-INCREMENTAL = [row.name for row in RESOURCES if row.incremental]
-WHOLE = [row.name for row in RESOURCES if not row.incremental]
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+NAMES = [resource.name for resource in RESOURCES]
+INCREMENTAL = [resource.name for resource in RESOURCES if resource.incremental]
+WHOLE = [resource.name for resource in RESOURCES if not resource.incremental]
 
 SQL_TYPES = {
     ColumnType.BIGINT: "BIGINT",
@@ -27,6 +25,10 @@ SQL_TYPES = {
     ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     ColumnType.JSON: "JSON",
 }
+
+
+def days_ago(days: int) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%d")
 
 
 def test_there_are_ten_assets_with_the_keys_groups_and_owners_of_the_design():
@@ -81,24 +83,24 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 
 def test_every_row_lands_with_its_types_and_nullability_and_metadata(loaded: Loaded):
     project, service = loaded.project, loaded.service
-    for row in RESOURCES:
-        key = row.primary_key[-1]
-        keys = [value for (value,) in project.rows(row.name, key)]
+    for resource in RESOURCES:
+        key = resource.primary_key[-1]
+        keys = [value for (value,) in project.rows(resource.name, key)]
         assert len(keys) > 0
         assert len(set(keys)) == len(keys)
-        assert set(keys) == truth(service, row.name), row.name
+        assert set(keys) == truth(service, resource.name), resource.name
 
         described = project.sql(
             "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
-            f"WHERE table_schema = 'analytics' AND table_name = '{row.name}' ORDER BY ordinal_position"
+            f"WHERE table_schema = 'analytics' AND table_name = '{resource.name}' ORDER BY ordinal_position"
         )
         expected = [
             (column.name, SQL_TYPES[column.type], "YES" if column.stored_nullable else "NO")
-            for column in table_columns(row)
+            for column in table_columns(resource)
         ]
-        assert described == expected, row.name
+        assert described == expected, resource.name
 
-        metadata = loaded.metadata[row.name]
+        metadata = loaded.metadata[resource.name]
         assert metadata["dagster/row_count"] == len(keys)
         assert metadata["new_rows"] == len(keys)
         assert metadata["rows_read"] >= metadata["rows_loaded"] >= len(keys)
@@ -107,9 +109,9 @@ def test_every_row_lands_with_its_types_and_nullability_and_metadata(loaded: Loa
         assert metadata["retries"] == 0
         assert metadata["seconds"] > 0
         assert metadata["source"] == service.url
-        assert metadata["dagster/table_name"] == f"warehouse.analytics.{row.name}"
+        assert metadata["dagster/table_name"] == f"warehouse.analytics.{resource.name}"
         assert metadata["dagster/column_schema"].columns[0].description
-        assert ("newest" in metadata) == (row.cursor is not None)
+        assert ("newest" in metadata) == (resource.cursor is not None)
 
 
 def test_values_arrive_as_they_were_sent(loaded: Loaded):
@@ -186,7 +188,7 @@ def test_metrics_are_asked_for_in_batches_of_a_hundred_counters(project: Project
 def test_one_resource_that_fails_holds_back_no_other_and_is_named(project: Project, service: Sandbox):
     project.use(service)
     service.fail_next("err", resource="deploys", status=403, message="not on this plan", times=99)
-    result = project.materialize(*INCREMENTAL, partition=TODAY)
+    result = project.materialize(*INCREMENTAL, partition=days_ago(0))
     assert not result.success
     assert set(materializations(result)) == set(INCREMENTAL) - {"deploys"}
     assert failure(result).startswith("1 of 4 did not load: deploys: HTTP 403 (not on this plan).")
@@ -195,7 +197,7 @@ def test_one_resource_that_fails_holds_back_no_other_and_is_named(project: Proje
 
 def test_a_load_that_fails_half_way_leaves_the_table_as_it_was(project: Project, service: Sandbox):
     project.use(service, read_ahead=1)
-    assert project.materialize("occurrences", partition=YESTERDAY).success
+    assert project.materialize("occurrences", partition=days_ago(1)).success
     before = project.rows("occurrences"), project.rows("load_windows")
     service.fail_next("err", resource="occurrences", status=422, after=5, message="no more")
     result = project.materialize("occurrences")

@@ -16,8 +16,11 @@ from analytics_dagster_tests.support.dagster_dev import DAGSTER, Dev, a_clone, e
 
 pytestmark = pytest.mark.slow
 
-NAMES = [row.name for row in RESOURCES]
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
+NAMES = [resource.name for resource in RESOURCES]
+
+
+def today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_the_demo_loads_ten_tables_and_shows_them_and_can_be_repeated(folder: Pa
 def test_an_asset_materialises_from_the_command_line_in_another_directory(folder: Path, tmp_path: Path):
     done = subprocess.run(
         [*DAGSTER, "asset", "materialize", "-m", "analytics_dagster.definitions",
-         "--select", "key:analytics/deploys", "--partition", TODAY],
+         "--select", "key:analytics/deploys", "--partition", today()],
         cwd=tmp_path, env=environment() | {"DLT_PROJECT_DIR": str(folder)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
@@ -69,9 +72,9 @@ def dev(folder: Path) -> Iterator[Dev]:
 
 def test_each_asset_materialises_alone_from_the_ui(dev: Dev, folder: Path):
     launched = {}
-    for row in RESOURCES:
-        tags = {"dagster/partition": TODAY} if row.incremental else {}
-        launched[row.name] = dev.launch(row.name, tags)
+    for resource in RESOURCES:
+        tags = {"dagster/partition": today()} if resource.incremental else {}
+        launched[resource.name] = dev.launch(resource.name, tags)
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         statuses = dev.statuses()

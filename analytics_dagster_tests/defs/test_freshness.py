@@ -1,6 +1,7 @@
-"""Whether the data is there: what is fresh, what warns, what fails, and which days of history are missing."""
+"""Checks of loaded times: freshness passes, warns, then fails; complete_history names the missing days."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -8,14 +9,13 @@ import pytest
 
 from analytics_dagster.catalog import RESOURCES, Freshness, get_resource
 from analytics_dagster.definitions import build_definitions, definition_settings, defs
-from analytics_dagster.defs.asset_checks.evaluations import (
-    Freshest,
-    Level,
-    complete_history,
-    fresh_since,
-    freshest_of_windows,
-    freshness,
-    never_loaded,
+from analytics_dagster.defs.asset_checks.freshness import (
+    Coverage,
+    coverage_of_windows,
+    coverage_start,
+    evaluate_complete_history,
+    evaluate_freshness,
+    evaluate_never_loaded,
 )
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.ingest.settings import Settings
@@ -26,8 +26,7 @@ from analytics_dagster_tests.support.project import Project, checked
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LIMITS = Freshness(warn_after=timedelta(hours=1), fail_after=timedelta(hours=4))
 ITEMS = dg.AssetKey(["analytics", "items"])
-NAMES = [row.name for row in RESOURCES]
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
+NAMES = [resource.name for resource in RESOURCES]
 
 
 def at(day: int, hour: float = 0) -> datetime:
@@ -37,6 +36,14 @@ def at(day: int, hour: float = 0) -> datetime:
 
 def window(start: datetime | None, end: datetime) -> Window:
     return Window(start=start, end=end)
+
+
+def level(result: dg.AssetCheckResult) -> str:
+    return "PASS" if result.passed else result.severity.value
+
+
+def figures(result: dg.AssetCheckResult) -> dict[str, Any]:
+    return {name: value.value for name, value in result.metadata.items()}
 
 
 # -- the policy ---------------------------------------------------------------------------------------------------
@@ -53,33 +60,34 @@ def test_every_spec_has_a_freshness_policy_with_the_catalogs_limits(name: str):
 
 
 @pytest.mark.parametrize(
-    ("age", "level", "said"),
+    ("age", "expected", "said"),
     [
-        (timedelta(minutes=-1), Level.PASS, "0 s ago: within 1 h."),
-        (timedelta(seconds=8), Level.PASS, "8 s ago: within 1 h."),
-        (timedelta(minutes=60), Level.PASS, "1 h ago: within 1 h."),
-        (timedelta(minutes=61), Level.WARN, "1.02 h ago: more than 1 h."),
-        (timedelta(hours=4), Level.WARN, "4 h ago: more than 1 h."),
-        (timedelta(hours=4, seconds=1), Level.ERROR, "4 h ago: more than 4 h."),
-        (timedelta(days=9), Level.ERROR, "9 days ago: more than 4 h."),
+        (timedelta(minutes=-1), "PASS", "0 s ago: within the limit of 1 h."),
+        (timedelta(seconds=8), "PASS", "8 s ago: within the limit of 1 h."),
+        (timedelta(minutes=60), "PASS", "1 h ago: within the limit of 1 h."),
+        (timedelta(minutes=61), "WARN", "1.02 h ago: over the limit of 1 h."),
+        (timedelta(hours=4), "WARN", "4 h ago: over the limit of 1 h."),
+        (timedelta(hours=4, seconds=1), "ERROR", "4 h ago: over the limit of 4 h."),
+        (timedelta(days=9), "ERROR", "9 days ago: over the limit of 4 h."),
     ],
 )
-def test_data_is_fresh_then_warned_of_then_an_error(age: timedelta, level: Level, said: str):
-    verdict = freshness(LIMITS, Freshest(through=NOON - age, newest_row=NOON - age - timedelta(hours=2)), now=NOON)
-    assert verdict.level is level
-    assert said in verdict.sentence
-    assert verdict.figures == {
-        "loaded_through": NOON - age,
+def test_data_is_fresh_then_warned_of_then_an_error(age: timedelta, expected: str, said: str):
+    newest_row = NOON - age - timedelta(hours=2)
+    result = evaluate_freshness(LIMITS, Coverage(through=NOON - age), newest_row, now=NOON)
+    assert level(result) == expected
+    assert said in (result.description or "")
+    assert figures(result) == {
+        "loaded_through": (NOON - age).timestamp(),
         "age_seconds": max(age.total_seconds(), 0),
         "warn_after_seconds": 3600,
         "fail_after_seconds": 14400,
-        "newest_record": NOON - age - timedelta(hours=2),
+        "newest_record": newest_row.timestamp(),
         "newest_record_age_seconds": age.total_seconds() + 7200,
     }
 
 
 def test_a_table_that_was_never_loaded_is_a_warning():
-    assert never_loaded(LIMITS).level is Level.WARN
+    assert level(evaluate_never_loaded(LIMITS)) == "WARN"
 
 
 @pytest.mark.parametrize(
@@ -93,40 +101,46 @@ def test_a_table_that_was_never_loaded_is_a_warning():
 )
 def test_coverage_is_asked_for_from_yesterday_on(fail_after: timedelta, start_date: date, now: datetime, since):
     limits = Freshness(warn_after=timedelta(hours=1), fail_after=fail_after)
-    assert fresh_since(limits, start_date=start_date, now=now) == since
+    assert coverage_start(limits, start_date=start_date, now=now) == since
 
 
 @pytest.mark.parametrize(
-    ("windows", "level", "said"),
+    ("windows", "expected", "said"),
     [
-        pytest.param([window(at(1), at(24, 11.9))], Level.PASS, "Loaded through 2026-11-24 11:54", id="all"),
-        pytest.param([window(None, at(24, 11.9))], Level.PASS, "Loaded through 2026-11-24 11:54", id="in full"),
+        pytest.param([window(at(1), at(24, 11.9))], "PASS", "Loaded through 2026-11-24 11:54", id="all"),
+        pytest.param([window(None, at(24, 11.9))], "PASS", "Loaded through 2026-11-24 11:54", id="in full"),
         pytest.param(
             [window(at(1), at(2)), window(at(23), at(24, 11.9))],
-            Level.PASS,
+            "PASS",
             "Loaded through 2026-11-24 11:54",
             id="an old gap is none of its business",
         ),
-        pytest.param([window(at(23), at(24, 10))], Level.WARN, "Loaded through 2026-11-24 10:00", id="two hours old"),
+        pytest.param([window(at(23), at(24, 10))], "WARN", "Loaded through 2026-11-24 10:00", id="two hours old"),
         pytest.param(
             [window(at(23), at(23, 20)), window(at(24), at(24, 11.9))],
-            Level.ERROR,
+            "ERROR",
             "Loaded through 2026-11-23 20:00 UTC, 16 h ago",
             id="a gap last evening, though this morning is there",
         ),
         pytest.param(
-            [window(at(24), at(24, 11.9))], Level.ERROR, "No load covers 2026-11-23 00:00 UTC", id="only today"
+            [window(at(24), at(24, 11.9))],
+            "ERROR",
+            "No load covers the time from 2026-11-23 00:00 UTC",
+            id="only today",
         ),
-        pytest.param([window(at(1), at(9))], Level.ERROR, "No load covers 2026-11-23 00:00 UTC", id="only long ago"),
+        pytest.param(
+            [window(at(1), at(9))], "ERROR", "No load covers the time from 2026-11-23 00:00 UTC", id="only long ago"
+        ),
     ],
 )
-def test_windows_are_as_fresh_as_their_coverage_since_yesterday(windows: list[Window], level: Level, said: str):
-    verdict = freshness(LIMITS, freshest_of_windows(windows, at(23), None), now=NOON)
-    assert (verdict.level, verdict.sentence.startswith(said)) == (level, True), verdict.sentence
+def test_windows_are_as_fresh_as_their_coverage_since_yesterday(windows: list[Window], expected: str, said: str):
+    result = evaluate_freshness(LIMITS, coverage_of_windows(windows, at(23)), None, now=NOON)
+    assert level(result) == expected
+    assert (result.description or "").startswith(said), result.description
 
 
 def test_the_first_load_of_a_new_installation_is_fresh():
-    assert freshness(LIMITS, freshest_of_windows([], at(24), None), now=at(24, 0.5)).level is Level.PASS
+    assert evaluate_freshness(LIMITS, coverage_of_windows([], at(24)), None, now=at(24, 0.5)).passed
 
 
 # -- history ------------------------------------------------------------------------------------------------------
@@ -149,10 +163,10 @@ def test_gaps_are_what_no_window_covers(windows: list[Window], missing: list[tup
     assert list(gaps(windows, window(at(1), at(5)))) == expected
 
 
-def history(windows: list[Window], now: datetime = NOON, **settings: str) -> tuple[Level, str, dict[str, object]]:
+def history(windows: list[Window], now: datetime = NOON, **settings: str) -> tuple[bool, str, dict[str, Any]]:
     partitions = build_partitions(Settings(start_date=date(2026, 11, 1), **settings))
-    verdict = complete_history(windows, partitions, asset=ITEMS, grace=LIMITS.fail_after, now=now)
-    return verdict.level, verdict.sentence, dict(verdict.figures)
+    result = evaluate_complete_history(windows, partitions, asset=ITEMS, grace=LIMITS.fail_after, now=now)
+    return result.passed, result.description or "", figures(result)
 
 
 def command(first: str, last: str) -> str:
@@ -163,20 +177,20 @@ def command(first: str, last: str) -> str:
 
 
 def test_history_without_a_gap_is_complete():
-    level, sentence, figures = history([window(at(1), at(24, 11))])
-    assert (level, sentence) == (Level.PASS, "All 23 days since 2026-11-01 are loaded.")
-    assert figures == {"days": 23, "days_missing": 0, "first_day": "2026-11-01"}
+    passed, sentence, found = history([window(at(1), at(24, 11))])
+    assert (passed, sentence) == (True, "All 23 days since 2026-11-01 are loaded.")
+    assert found == {"days": 23, "days_missing": 0, "first_day": "2026-11-01"}
 
 
 def test_missing_days_are_named_as_ranges_with_the_backfill_that_loads_them():
-    level, sentence, figures = history([window(at(4), at(9)), window(at(10), at(24, 11))])
-    assert level is Level.WARN
+    passed, sentence, found = history([window(at(4), at(9)), window(at(10), at(24, 11))])
+    assert not passed
     assert sentence == (
-        "4 days of 23 since 2026-11-01 not loaded: 2026-11-01 to 2026-11-03, 2026-11-09. Launch a backfill in the UI, "
-        f"or: {command('2026-11-01', '2026-11-03')} ; {command('2026-11-09', '2026-11-09')}"
+        "4 of 23 days since 2026-11-01 not loaded: 2026-11-01 to 2026-11-03, 2026-11-09. Launch a backfill in the UI, "
+        f"or run: {command('2026-11-01', '2026-11-03')} ; {command('2026-11-09', '2026-11-09')}"
     )
-    assert figures["missing"] == ["2026-11-01 to 2026-11-03", "2026-11-09"]
-    assert figures["days_missing"] == 4
+    assert found["missing"] == ["2026-11-01 to 2026-11-03", "2026-11-09"]
+    assert found["days_missing"] == 4
 
 
 def test_the_backfill_of_hourly_partitions_names_hours():
@@ -186,24 +200,24 @@ def test_the_backfill_of_hourly_partitions_names_hours():
 
 def test_many_gaps_are_one_backfill_from_the_first_to_the_last():
     windows = [window(at(day), at(day + 1)) for day in range(1, 24, 2)]
-    _, sentence, figures = history(windows)
-    assert sentence.endswith(f"or: {command('2026-11-02', '2026-11-22')}")
+    _, sentence, found = history(windows)
+    assert sentence.endswith(f"or run: {command('2026-11-02', '2026-11-22')}")
     assert "2026-11-02, 2026-11-04, 2026-11-06, 2026-11-08, 2026-11-10 and 6 more." in sentence
-    assert len(figures["missing"]) == 11
+    assert len(found["missing"]) == 11
 
 
 def test_a_day_that_is_partly_there_is_missing():
-    _, _, figures = history([window(at(1), at(20, 18)), window(at(20, 19), at(24, 11))])
-    assert figures["missing"] == ["2026-11-20"]
+    _, _, found = history([window(at(1), at(20, 18)), window(at(20, 19), at(24, 11))])
+    assert found["missing"] == ["2026-11-20"]
 
 
-@pytest.mark.parametrize(("hour", "level"), [(3.9, Level.PASS), (4, Level.WARN)])
-def test_the_end_of_yesterday_is_a_matter_of_freshness_for_some_hours(hour: float, level: Level):
-    assert history([window(at(1), at(23, 23.8))], now=at(24, hour))[0] is level
+@pytest.mark.parametrize(("hour", "passed"), [(3.9, True), (4, False)])
+def test_the_end_of_yesterday_is_a_matter_of_freshness_for_some_hours(hour: float, *, passed: bool):
+    assert history([window(at(1), at(23, 23.8))], now=at(24, hour))[0] is passed
 
 
 def test_on_the_first_day_there_is_no_history_yet():
-    assert history([], now=at(1, 12))[:2] == (Level.PASS, "All 0 days since 2026-11-01 are loaded.")
+    assert history([], now=at(1, 12))[:2] == (True, "All 0 days since 2026-11-01 are loaded.")
 
 
 # -- end to end ---------------------------------------------------------------------------------------------------
@@ -245,7 +259,7 @@ def test_a_listing_that_was_read_longer_and_longer_ago_warns_then_fails(loaded: 
 
 def test_what_was_never_loaded_warns(loaded: Project):
     result = checked(loaded)["teams", "freshness"]
-    assert (result.level, result.description) == ("WARN", "Never loaded: materialise it once.")
+    assert (result.level, result.description) == ("WARN", "Never loaded. Materialize the asset.")
 
 
 def test_metrics_of_no_item_are_fresh_as_long_as_they_are_asked_for(project: Project, service: Sandbox):
@@ -266,7 +280,7 @@ def test_a_load_into_another_file_makes_nothing_fresh(project: Project, service:
 def test_missing_history_is_found_and_the_backfill_it_names_completes_it(project: Project, service: Sandbox):
     first = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d")
     project.use(service, start_date=first)
-    assert project.materialize("deploys", partition=TODAY).success
+    assert project.materialize("deploys", partition=datetime.now(UTC).strftime("%Y-%m-%d")).success
     result = checked(project)["deploys", "complete_history"]
     assert result.level == "WARN"
     start, end = result.description.rpartition("--partition-range '")[2].rstrip("'").split("...")

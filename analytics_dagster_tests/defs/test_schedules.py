@@ -123,7 +123,7 @@ def test_nothing_is_asked_for_while_a_run_is_under_way_unless_it_should_have_bee
     answer = due(known=set(), asked_at=tuple(NOON - age for age in ages))
     assert isinstance(answer, str) == waits
     if 20 * MINUTE in ages:
-        assert answer == "The run that was asked for at 11:40:00 UTC has not ended yet."
+        assert answer == "The run that was requested at 11:40:00 UTC has not ended yet."
 
 
 def test_the_run_monitor_ends_runs_at_the_age_at_which_they_no_longer_count():
@@ -254,7 +254,7 @@ def test_a_tick_waits_for_the_schedules_own_run_and_for_no_other(
 
 def test_the_nightly_refresh_sees_what_no_cursor_tells(live: Project, service: Sandbox):
     live.use(service)
-    assert live.materialize(*[row.name for row in resources_in("incremental")]).success
+    assert live.materialize(*[resource.name for resource in resources_in("incremental")]).success
     yesterday = int((datetime.now(UTC) - timedelta(days=1)).timestamp())
     late = service.add_deploy(start_time=yesterday, status="succeeded")
     item = next(row for row in reversed(service.rows("items")) if row["status"] == "active")
@@ -265,9 +265,9 @@ def test_the_nightly_refresh_sees_what_no_cursor_tells(live: Project, service: S
     results = [run(live, request, "nightly_refresh") for request in requests]
     assert all(result.success for result in results)
     assert [loaded(result) for result in results] == [
-        {row.name for row in resources_in("incremental") if not row.changes_silently},
-        {row.name for row in resources_in("incremental") if row.changes_silently},
-        {row.name for row in resources_in("metrics")},
+        {resource.name for resource in resources_in("incremental") if not resource.changes_silently},
+        {resource.name for resource in resources_in("incremental") if resource.changes_silently},
+        {resource.name for resource in resources_in("metrics")},
     ]
     assert live.sql(f"SELECT count(*) FROM analytics.deploys WHERE id = {late['id']}") == [(1,)]
     assert live.sql(f"SELECT status FROM analytics.items WHERE id = {item['id']}") == [("resolved",)]
@@ -292,7 +292,7 @@ def test_every_resource_has_a_schedule(live: Project):
         for schedule in schedules().values()
         for key in definitions().resolve_job_def(schedule.job_name).asset_layer.executable_asset_keys
     }
-    assert scheduled == {row.name for row in RESOURCES}
+    assert scheduled == {resource.name for resource in RESOURCES}
 
 
 def test_schedules_run_by_themselves_unless_a_setting_says_otherwise(project: Project):
@@ -313,6 +313,6 @@ def test_when_the_incremental_assets_are_loaded_is_a_setting(project: Project):
 )
 def test_a_schedule_whose_assets_are_disabled_is_absent(group: Any, gone: set[str], project: Project):
     before = set(schedules())
-    project.set(disabled=",".join(row.name for row in resources_in(group)))
+    project.set(disabled=",".join(resource.name for resource in resources_in(group)))
     assert before - set(schedules()) == gone
     definitions().get_repository_def().load_all_definitions()

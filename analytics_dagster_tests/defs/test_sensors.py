@@ -1,4 +1,4 @@
-"""What is news and what is not, as a table; then the sensors on a real instance after real loads."""
+"""Watermarks compared, as a table; then the sensors on a real instance after real loads."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,63 +11,66 @@ from analytics_dagster.defs.watermark import Watermark, WatermarkChange, compare
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, failure
 
-TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
-YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+
+def days_ago(days: int) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%d")
 
 
-def reading(rows: int, settled: int, newest: int | None) -> Watermark:
+def watermark(rows: int, settled: int, newest: int | None) -> Watermark:
     return Watermark(rows=rows, settled=settled, newest=newest)
 
 
-SEVENTEEN = reading(17, 16, 117)
+SEVENTEEN = watermark(17, 16, 117)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "rows", "settled"),
+    ("before", "latest", "rows", "settled"),
     [
         pytest.param(None, SEVENTEEN, 17, 16, id="the first look, or a lost cursor"),
-        pytest.param(SEVENTEEN, reading(18, 16, 118), 1, 0, id="one new deploy"),
-        pytest.param(SEVENTEEN, reading(25, 20, 125), 8, 4, id="a burst"),
-        pytest.param(SEVENTEEN, reading(18, 17, 117), 1, 1, id="a late, older deploy"),
-        pytest.param(SEVENTEEN, reading(17, 17, 117), 0, 1, id="a known one settled"),
-        pytest.param(SEVENTEEN, reading(17, 16, 118), 0, 0, id="another newest one"),
-        pytest.param(SEVENTEEN, reading(3, 2, 117), 3, 2, id="the table was lost and is being loaded again"),
-        pytest.param(reading(0, 0, None), SEVENTEEN, 17, 16, id="an empty table filled"),
+        pytest.param(SEVENTEEN, watermark(18, 16, 118), 1, 0, id="one new deploy"),
+        pytest.param(SEVENTEEN, watermark(25, 20, 125), 8, 4, id="a burst"),
+        pytest.param(SEVENTEEN, watermark(18, 17, 117), 1, 1, id="a late, older deploy"),
+        pytest.param(SEVENTEEN, watermark(17, 17, 117), 0, 1, id="a known one settled"),
+        pytest.param(SEVENTEEN, watermark(17, 16, 118), 0, 0, id="another newest one"),
+        pytest.param(SEVENTEEN, watermark(3, 2, 117), 3, 2, id="the table was lost and is being loaded again"),
+        pytest.param(watermark(0, 0, None), SEVENTEEN, 17, 16, id="an empty table filled"),
     ],
 )
-def test_what_differs_from_what_was_acted_on_is_news(before: Watermark | None, now: Watermark, rows: int, settled: int):
-    found = compare_watermarks(now, before)
-    assert isinstance(found, WatermarkChange)
-    assert (found.rows, found.settled) == (rows, settled)
+def test_a_difference_from_the_last_run_is_a_change(
+    before: Watermark | None, latest: Watermark, rows: int, settled: int
+):
+    change = compare_watermarks(latest, before)
+    assert isinstance(change, WatermarkChange)
+    assert (change.rows, change.settled) == (rows, settled)
 
 
 @pytest.mark.parametrize(
-    ("before", "now"),
+    ("before", "latest"),
     [
         pytest.param(SEVENTEEN, SEVENTEEN, id="nothing came"),
-        pytest.param(None, reading(0, 0, None), id="empty from the start"),
-        pytest.param(SEVENTEEN, reading(0, 0, None), id="emptied"),
+        pytest.param(None, watermark(0, 0, None), id="empty from the start"),
+        pytest.param(SEVENTEEN, watermark(0, 0, None), id="emptied"),
     ],
 )
-def test_what_is_the_same_or_empty_is_no_news(before: Watermark | None, now: Watermark):
-    assert compare_watermarks(now, before) is None
+def test_the_same_watermark_or_an_empty_table_is_no_change(before: Watermark | None, latest: Watermark):
+    assert compare_watermarks(latest, before) is None
 
 
 def test_the_key_tells_each_step_from_every_other():
     steps = [(None, 1), (1, 2), (2, 1), (1, 3), (2, 3)]
-    readings = {rows: reading(rows, 0, rows) for rows in (1, 2, 3)}
-    keys = {compare_watermarks(readings[now], readings[before] if before else None).key for before, now in steps}  # type: ignore[union-attr]
+    marks = {rows: watermark(rows, 0, rows) for rows in (1, 2, 3)}
+    keys = {compare_watermarks(marks[latest], marks[before] if before else None).key for before, latest in steps}  # type: ignore[union-attr]
     assert len(keys) == len(steps)
 
 
 @pytest.mark.parametrize("cursor", [None, "", "{", "[]", "17", '{"rows": 1}', '{"rows": 1, "other": 2}'])
 def test_a_cursor_that_cannot_be_read_is_lost(cursor: str | None):
-    assert Watermark.of_cursor(cursor) is None
+    assert Watermark.from_cursor(cursor) is None
 
 
-@pytest.mark.parametrize("kept", [SEVENTEEN, reading(0, 0, None), Watermark(rows=1, settled=0, newest="ab")])
+@pytest.mark.parametrize("kept", [SEVENTEEN, watermark(0, 0, None), Watermark(rows=1, settled=0, newest="ab")])
 def test_a_cursor_holds_what_was_acted_on(kept: Watermark):
-    assert Watermark.of_cursor(kept.cursor) == kept
+    assert Watermark.from_cursor(kept.cursor) == kept
 
 
 @pytest.mark.parametrize(
@@ -76,12 +79,12 @@ def test_a_cursor_holds_what_was_acted_on(kept: Watermark):
         ({}, None),
         ({"note": "reported by hand"}, None),
         ({"dagster/row_count": 3}, None),
-        ({"dagster/row_count": 0}, reading(0, 0, None)),
-        ({"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9, "seconds": 1.5}, reading(3, 2, 9)),
+        ({"dagster/row_count": 0}, watermark(0, 0, None)),
+        ({"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9, "seconds": 1.5}, watermark(3, 2, 9)),
     ],
 )
 def test_only_metadata_of_a_load_is_read(metadata: dict[str, Any], read: Watermark | None):
-    assert Watermark.of_metadata(metadata) == read
+    assert Watermark.from_metadata(metadata) == read
 
 
 # -- the sensor, on a real instance after real loads ---
@@ -117,8 +120,9 @@ def ticker(project: Project, service: Sandbox) -> Ticker:
     return ticker
 
 
-def load(project: Project, first: str = YESTERDAY) -> None:
-    assert project.materialize("deploys", span=(first, TODAY), resume=True).success
+def load(project: Project, days: int = 1) -> None:
+    """Load the deploys of today and of some days before it."""
+    assert project.materialize("deploys", span=(days_ago(days), days_ago(0)), resume=True).success
 
 
 def test_before_any_load_nothing_is_asked_for_and_the_reason_says_so(project: Project):
@@ -137,10 +141,7 @@ def test_the_first_deploys_are_acted_on_once(project: Project, service: Sandbox)
     assert request.tags["deploys/id"] == str(newest)
     assert {key.path[-1] for key in request.asset_selection or []} == {"items_metrics", "top_active_items"}
     assert ticker.tick() == []
-    ((settled,),) = project.sql("SELECT count(finish_time) FROM analytics.deploys")
-    assert ticker.skipped == (
-        f"No news of deploys. As at the last run: {rows} in the table, {settled} settled, newest {newest}."
-    )
+    assert ticker.skipped == f"No new or newly settled deploys since the last run ({rows} rows, newest {newest})."
 
 
 def test_one_new_deploy_gives_one_run_that_names_it(project: Project, service: Sandbox, ticker: Ticker):
@@ -162,17 +163,17 @@ def test_a_load_that_brought_no_deploy_gives_none(project: Project, ticker: Tick
     load(project)
     load(project)
     assert ticker.tick() == []
-    assert ticker.skipped.startswith("No news of deploys. As at the last run: ")
+    assert ticker.skipped.startswith("No new or newly settled deploys since the last run (")
 
 
-def test_an_empty_table_is_no_news(project: Project, service: Sandbox):
+def test_an_empty_table_gives_no_run(project: Project, service: Sandbox):
     project.use(service)
     for row in service.rows("deploys"):
         service.remove("deploys", row["id"])
     load(project)
     ticker = Ticker(project)
     assert ticker.tick() == []
-    assert ticker.skipped == "No news of deploys. Its table is empty."
+    assert ticker.skipped == "The table deploys is empty."
     service.add_deploy()
     load(project)
     assert len(ticker.tick()) == 1
@@ -245,7 +246,7 @@ def test_a_tick_that_died_before_it_kept_its_cursor_gives_no_second_run(
 def test_a_warehouse_that_is_loaded_again_gives_a_run_even_at_figures_it_had_before(project: Project, ticker: Ticker):
     at_first = ticker.cursor
     project.warehouse.unlink()
-    load(project, TODAY)
+    load(project, days=0)
     assert len(ticker.tick()) == 1
     load(project)
     assert len(ticker.tick()) == 1
@@ -255,7 +256,7 @@ def test_a_warehouse_that_is_loaded_again_gives_a_run_even_at_figures_it_had_bef
 def test_an_event_that_a_person_reported_is_no_load(project: Project, ticker: Ticker):
     project.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["analytics", "deploys"])))
     assert ticker.tick() == []
-    assert ticker.skipped == "The newest event of deploys says nothing of its rows: no load made it."
+    assert ticker.skipped == "The latest materialization of deploys has no watermark: no load recorded it."
     load(project)
     assert ticker.tick() == []
 

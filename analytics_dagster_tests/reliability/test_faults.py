@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from analytics_dagster.defs.execution import sentence
+from analytics_dagster.defs.execution import failure_message
 from analytics_dagster.ingest import client, replies
 from analytics_dagster.ingest.keep_alive import Connections
 from analytics_dagster.ingest.load import LoadReport
@@ -42,7 +42,7 @@ class OutdatedProject:
         """Load the deploys, which fails, and return the sentence of the error."""
         with pytest.raises(PipelineStepFailed) as caught:
             self.load()
-        return sentence(caught.value, "deploys")
+        return failure_message(caught.value, "deploys")
 
     def requested_pages(self) -> list[str]:
         """Return the pages that were requested since the load began, in order."""
@@ -203,7 +203,7 @@ def test_a_storm_of_429s_that_does_not_end_fails_the_load_and_leaves_the_warehou
         with pytest.raises(PipelineStepFailed) as caught:
             load("occurrences")
 
-    assert sentence(caught.value, "occurrences") == (
+    assert failure_message(caught.value, "occurrences") == (
         "occurrences: HTTP 429 (rate limit exceeded) after 4 attempts. Try again later, or lower read_ahead."
     )
     assert clock.now == 180

@@ -1,1 +1,6 @@
-"""Asset checks: specs.py lists them, evaluations.py judges figures, definitions.py runs them in Dagster."""
+"""Asset checks of every table.
+
+`specs.py` lists the checks, `inputs.py` gathers their figures, `evaluations.py` and `freshness.py` turn figures into
+results, `multi_asset_check.py` runs them in Dagster.
+https://docs.dagster.io/guides/test/asset-checks
+"""

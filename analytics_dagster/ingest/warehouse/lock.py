@@ -1,4 +1,10 @@
-"""Locks of the DuckDB file across processes: DuckDB takes one writer."""
+"""Locks of the DuckDB file across processes, because DuckDB takes one writer.
+
+    with write_lock(settings) as location, Loader(settings) as loader:
+        ...
+
+https://duckdb.org/docs/stable/connect/concurrency
+"""
 
 import logging
 import time
@@ -6,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 from filelock import FileLock, Timeout
 
 from analytics_dagster.ingest.errors import WarehouseError
@@ -19,45 +26,51 @@ _RETRY_SECONDS = 0.25
 
 @contextmanager
 def write_lock(settings: Settings) -> Iterator[WarehouseLocation]:
-    """Be the warehouse's only writer, across processes; wait for another one to finish.
+    """Hold the warehouse's lock for writing, and yield the warehouse's location.
+
+    Destinations other than DuckDB take several writers and have no lock; within one Dagster instance the pool runs
+    their loads one at a time.
 
     Raises:
-        WarehouseError: Another process did not finish within `lock_timeout`, or the place cannot be written.
+        WarehouseError: Another process held the file longer than `lock_timeout`, or the file cannot be written.
     """
-    place = warehouse_location(settings)
-    if place.file is None:
-        # Other destinations take several writers; within one Dagster instance the pool keeps them in turn.
-        yield place
+    location = warehouse_location(settings)
+    if location.file is None:
+        yield location
         return
-    with exclusive_lock(place.file, place.name, settings.lock_timeout):
-        _check_writable(place.file, place.name)
-        yield place
+    with exclusive_lock(location.file, location.name, settings.lock_timeout):
+        _check_writable(location.file, location.name)
+        yield location
 
 
 @contextmanager
-def read_lock(settings: Settings) -> Iterator[WarehouseLocation | None]:
-    """Have a turn at the warehouse to read it; wait for whoever writes it. None if there is no file yet.
+def read_lock(file: Path, name: str, timeout: float) -> Iterator[None]:
+    """Hold the lock of an existing DuckDB file for reading, and wait until sessions outside the project release it.
+
+    Args:
+        file: The DuckDB file.
+        name: dlt's name of the destination, for messages.
+        timeout: Seconds to wait.
 
     Raises:
-        WarehouseError: Someone held the file longer than `lock_timeout`, or it cannot be read.
+        WarehouseError: A session held the file longer than `timeout`, or the file cannot be read.
     """
-    place = warehouse_location(settings)
-    if place.file is None:
-        yield place
-    elif not place.file.exists():
-        yield None
-    else:
-        with exclusive_lock(place.file, place.name, settings.lock_timeout):
-            _wait_until_readable(place.file, settings.lock_timeout)
-            yield place
+    with exclusive_lock(file, name, timeout):
+        _wait_until_readable(file, timeout)
+        yield
 
 
 @contextmanager
 def exclusive_lock(file: Path, name: str, timeout: float) -> Iterator[None]:
-    """Have the DuckDB file to oneself among the processes of this project, to write it or to read it.
+    """Hold the file's lock across processes of this project.
+
+    Args:
+        file: The DuckDB file, which need not exist.
+        name: dlt's name of the destination, for messages.
+        timeout: Seconds to wait.
 
     Raises:
-        WarehouseError: Another process did not finish within `timeout` seconds, or there can be no lock.
+        WarehouseError: Another process held the lock longer than `timeout`, or the lock file cannot be created.
     """
     lock = FileLock(file.with_suffix(".lock"))
     try:
@@ -84,9 +97,7 @@ def exclusive_lock(file: Path, name: str, timeout: float) -> Iterator[None]:
 
 
 def _check_writable(file: Path, name: str) -> None:
-    """Open the DuckDB file as dlt will, to say in a sentence why that fails."""
-    import duckdb  # noqa: PLC0415 - only where DuckDB is the destination
-
+    """Open the DuckDB file as dlt will, to raise an error whose message says what to do."""
     try:
         duckdb.connect(str(file)).close()
     except duckdb.Error as error:
@@ -97,9 +108,7 @@ def _check_writable(file: Path, name: str) -> None:
 
 
 def _wait_until_readable(file: Path, timeout: float) -> None:
-    """Wait for a session that is not ours, such as a notebook's, to let go of the DuckDB file."""
-    import duckdb  # noqa: PLC0415 - only where DuckDB is the destination
-
+    """Wait until a session outside the project, such as a notebook's, releases the DuckDB file."""
     give_up_at = time.monotonic() + timeout
     while True:
         try:

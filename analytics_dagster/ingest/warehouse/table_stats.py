@@ -1,21 +1,21 @@
-"""Reading the warehouse: what its tables hold, as figures. Nothing here writes, or says whether a figure is good.
+"""Figures of the warehouse's tables, read by SQL; nothing here writes, or decides whether a figure is good.
 
-    with read_lock(settings) as place, TableStats.open(settings) as tables:
+    with TableStats.open(settings) as tables:
         profile = tables.profile(resource)
 
-Statements are plain SQL that every destination of dlt takes; the names in them are the catalog's.
+In Dagster, `WarehouseResource` opens the tables, read-only. The statements are SQL that every SQL destination of dlt
+takes; the names in them are the catalog's. https://dlthub.com/docs/general-usage/dataset-access/sql-client
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dlt.common.destination.dataset import DBApiCursor
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from analytics_dagster.catalog import Resource, get_resource, table_columns
@@ -25,22 +25,22 @@ from analytics_dagster.ingest.warehouse.load_state import LoadState
 from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
 from analytics_dagster.ingest.windows import Window
 
-ROWS_LOOKED_AT = 10_000
-"""Rows whose unknown fields are looked at: a field that the service began to send is in most of them."""
+_EXTRAS_READ = 10_000
+"""Rows read for their unknown fields: a field that the service began to send is in most rows."""
 
 _EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What one look at a table tells.
+    """Figures of one table, from one statement.
 
     Attributes:
-        rows: Rows in it.
-        nulls: Rows that lack a value, for each column declared to have one; those without such rows are left out.
-        absent: Columns that the table does not have: an earlier version made it.
-        newest_read: When the newest of its rows was read.
-        newest_row: The newest cursor among them; None without a cursor.
+        rows: Rows in the table.
+        nulls: Rows with null, for each column that is not nullable; columns without such rows are left out.
+        absent: Declared columns that the table lacks, because an earlier version created it.
+        newest_read: Newest `read_at`, UTC; None for an empty table.
+        newest_row: Newest cursor, UTC; None for an empty table, or a resource without a cursor.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class KeySample:
-    """How often something was found, and a few examples of it."""
+    """The number of keys that a statement found, and the first few of them."""
 
     count: int
     examples: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class KeySample:
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownFields:
-    """In how many rows a field stands that the catalog does not know, by field, and how many were looked at."""
+    """The number of rows with fields that the catalog does not know, and of each field the rows that have it."""
 
     rows: int
     fields: Mapping[str, int]
@@ -71,7 +71,7 @@ class TableStats:
 
     Args:
         client: An open SQL client of dlt.
-        source: Address of the service whose loads count.
+        source: Address of the service whose loaded windows count.
     """
 
     def __init__(self, client: SqlClient, source: str) -> None:
@@ -81,14 +81,19 @@ class TableStats:
     @classmethod
     @contextmanager
     def open(cls, settings: Settings, connection: Any = None) -> Iterator["TableStats"]:
-        """Open the warehouse: through a connection to the DuckDB file, or else through one of dlt's own."""
+        """Open the warehouse.
+
+        Args:
+            settings: The warehouse's destination, and the address of the service.
+            connection: An open connection to DuckDB; None to let dlt connect to the destination.
+        """
         with TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files:
             pipeline = build_pipeline(None, settings, pipelines_dir=working_files, connection=connection)
             with pipeline.sql_client() as client:
                 yield cls(client, settings.source_address)
 
     def profile(self, resource: Resource) -> Profile | None:
-        """Return what the table of a resource holds; None before it exists."""
+        """Return the figures of a resource's table; None if it does not exist yet."""
         existing = self._columns(resource.name)
         if existing is None:
             return None
@@ -114,15 +119,17 @@ class TableStats:
     def repeated_keys(self, resource: Resource) -> KeySample:
         """Return the primary keys that more than one row has."""
         names = ", ".join(self._name(name) for name in resource.primary_key)
-        repeated = f"SELECT {names} FROM {_table(resource.name)} GROUP BY {names} HAVING count(*) > 1"
-        return self._found(repeated)
+        return self._sample(f"SELECT {names} FROM {_table(resource.name)} GROUP BY {names} HAVING count(*) > 1")
 
     def unmatched(self, resource: Resource, *, before: datetime) -> KeySample | None:
-        """Return the keys that rows name, and that the resource they refer to lacks; None before that is loaded.
+        """Return the keys in a resource's rows that the table they refer to lacks.
 
         Args:
-            resource: One with `references`.
-            before: Rows with a later cursor do not count.
+            resource: A resource with `references` and a cursor.
+            before: Rows with a later cursor do not count, UTC.
+
+        Returns:
+            The keys; None if the table that they refer to does not exist yet.
         """
         reference = resource.references
         assert reference
@@ -131,7 +138,7 @@ class TableStats:
             return None
         column, cursor = self._name(reference.column), self._name(resource.cursor)
         (key,) = get_resource(reference.resource).primary_key
-        return self._found(
+        return self._sample(
             f"SELECT DISTINCT named.{column} FROM {_table(resource.name)} AS named "
             f"WHERE named.{column} IS NOT NULL AND named.{cursor} < %s AND NOT EXISTS ("
             f"SELECT 1 FROM {_table(reference.resource)} AS known WHERE known.{self._name(key)} = named.{column})",
@@ -139,18 +146,19 @@ class TableStats:
         )
 
     def unknown_fields(self, resource: Resource, *, since: datetime) -> UnknownFields:
-        """Return the fields that the catalog does not know in rows read since a moment."""
-        statement = (
-            f"SELECT {self._name('extra')} FROM {_table(resource.name)} "
-            f"WHERE {self._name('extra')} IS NOT NULL AND {self._name('read_at')} >= %s"
+        """Return the fields that the catalog does not know, in rows that were read since a time."""
+        extra = self._name("extra")
+        rows = self._run(
+            f"SELECT {extra} FROM {_table(resource.name)} WHERE {extra} IS NOT NULL AND {self._name('read_at')} >= %s",
+            since,
+            limit=_EXTRAS_READ,
         )
-        rows = self._first(statement, since, count=ROWS_LOOKED_AT)
-        # Some destinations hand JSON back as text, others as what it stands for.
+        # Some destinations return JSON as text, others parse it.
         extras = [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in rows]
         return UnknownFields(rows=len(extras), fields=Counter(field for extra in extras for field in extra))
 
     def rejected(self, resource: Resource, *, since: datetime) -> Mapping[str, int]:
-        """Return how many rows of a resource were rejected and seen since a moment, by the reason."""
+        """Return the number of a resource's rows that were rejected since a time, by reason, largest first."""
         rows = self._run(
             f"SELECT reason, count(*) FROM {_table(REJECTED_ROWS)} WHERE resource = %s AND last_seen >= %s "
             "GROUP BY reason ORDER BY count(*) DESC, reason",
@@ -164,32 +172,27 @@ class TableStats:
         return self._load_state.windows(resource)
 
     def _columns(self, table: str) -> set[str] | None:
-        """Names of a table's columns; None before it exists."""
+        """Return the names of a table's columns; None if it does not exist yet."""
+        statement = with_table_names(f"SELECT * FROM {_table(table)} WHERE 1 = 0", self._client)
         try:
-            with self._query(f"SELECT * FROM {_table(table)} WHERE 1 = 0") as cursor:
+            with self._client.execute_query(statement) as cursor:
                 return {str(column[0]).lower() for column in cursor.description}
         except DatabaseUndefinedRelation:
             return None
 
-    def _found(self, keys: str, *parameters: Any) -> KeySample:
-        """Count the rows of a statement that selects keys, with the first few of them."""
+    def _sample(self, keys: str, *parameters: Any) -> KeySample:
+        """Count the keys that a statement selects, and return the first few of them."""
         count = int(self._run(f"SELECT count(*) FROM ({keys}) AS found", *parameters)[0][0])
-        examples = self._first(keys, *parameters, count=_EXAMPLES) if count else ()
+        examples = self._run(keys, *parameters, limit=_EXAMPLES) if count else ()
         return KeySample(count=count, examples=tuple(str(key[0] if len(key) == 1 else tuple(key)) for key in examples))
 
     def _name(self, column: str) -> str:
         return self._client.escape_column_name(column)
 
-    def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        with self._query(statement, *parameters) as cursor:
-            return cursor.fetchall()
-
-    def _first(self, statement: str, *parameters: Any, count: int) -> Sequence[Any]:
-        with self._query(statement, *parameters) as cursor:
-            return cursor.fetchmany(count)
-
-    def _query(self, statement: str, *parameters: Any) -> AbstractContextManager[DBApiCursor]:
-        return self._client.execute_query(with_table_names(statement, self._client), *parameters)
+    def _run(self, statement: str, *parameters: Any, limit: int | None = None) -> Sequence[Any]:
+        """Run a statement and return its rows, or the first few; `{table}` stands for the table's qualified name."""
+        with self._client.execute_query(with_table_names(statement, self._client), *parameters) as cursor:
+            return cursor.fetchmany(limit) if limit else cursor.fetchall()
 
 
 def _table(name: str) -> str:

@@ -1,0 +1,182 @@
+"""Evaluations of the checks of loaded times: `freshness` and `complete_history`. Pure: `now` is an argument.
+
+    coverage = coverage_of_windows(windows, coverage_start(limits, start_date=start_date, now=now))
+    evaluate_freshness(limits, coverage, newest_row, now=now)
+
+Dagster's freshness policies, which `translator.py` sets from the same limits, tell how long ago an asset was
+materialized; these checks tell for which times the table has rows.
+https://docs.dagster.io/guides/observe/asset-freshness-policies
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import dagster as dg
+
+from analytics_dagster.catalog import Freshness
+from analytics_dagster.defs.asset_checks.wording import format_duration, format_names, format_time
+from analytics_dagster.ingest.windows import Window, gaps, loaded_through
+
+_DAY = timedelta(days=1)
+_COMMANDS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """The end of what is loaded of a resource, without a gap.
+
+    Attributes:
+        through: Time through which the service's rows are loaded, UTC.
+        begun: Whether a load reaches `through`; if not, `through` is the time from which coverage is required.
+    """
+
+    through: datetime
+    begun: bool = True
+
+
+def coverage_start(limits: Freshness, *, start_date: date, now: datetime) -> datetime:
+    """Return the time from which the loaded windows of a resource must have no gap for it to be fresh.
+
+    This is the beginning of yesterday, because the schedule fills gaps from there at every tick; `complete_history`
+    reports older gaps, which a backfill must fill. A resource whose limit is more than a day needs coverage from
+    further back, and none needs it from before `start_date`.
+    """
+    oldest = (now - max(_DAY, limits.fail_after)).date()
+    return _midnight(max(oldest, start_date))
+
+
+def coverage_of_windows(windows: Iterable[Window], start: datetime) -> Coverage:
+    """Return the coverage of loaded windows from `start` on."""
+    through = loaded_through(windows, start)
+    return Coverage(through=through, begun=through > start)
+
+
+def evaluate_never_loaded(limits: Freshness) -> dg.AssetCheckResult:
+    """Return WARN for a table that was never loaded."""
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="Never loaded. Materialize the asset.",
+        metadata=_limits_in_seconds(limits),
+    )
+
+
+def evaluate_freshness(
+    limits: Freshness, coverage: Coverage, newest_row: datetime | None, *, now: datetime
+) -> dg.AssetCheckResult:
+    """Pass if the coverage ends within the limits' `warn_after`; fail with WARN within `fail_after`, then with ERROR.
+
+    Args:
+        limits: The resource's limits.
+        coverage: The end of what is loaded.
+        newest_row: Newest cursor in the table, UTC; None without a cursor.
+        now: The time of the check, UTC.
+    """
+    age = max(now - coverage.through, timedelta(0))
+    ago = f"{format_time(coverage.through)}, {format_duration(age)} ago"
+    description = f"Loaded through {ago}" if coverage.begun else f"No load covers the time from {ago}"
+    passed, failed = age <= limits.warn_after, age > limits.fail_after
+    limit = format_duration(limits.fail_after if failed else limits.warn_after)
+    verdict = f"within the limit of {limit}." if passed else f"over the limit of {limit}. See the runs of its group."
+    metadata: dict[str, dg.MetadataValue[Any] | int] = {
+        "loaded_through": dg.MetadataValue.timestamp(coverage.through),
+        "age_seconds": int(age.total_seconds()),
+        **_limits_in_seconds(limits),
+    }
+    if newest_row:
+        metadata["newest_record"] = dg.MetadataValue.timestamp(newest_row)
+        metadata["newest_record_age_seconds"] = int(max(now - newest_row, timedelta(0)).total_seconds())
+    return dg.AssetCheckResult(
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        description=f"{description}: {verdict}",
+        metadata=metadata,
+    )
+
+
+def _limits_in_seconds(limits: Freshness) -> dict[str, int]:
+    return {
+        "warn_after_seconds": int(limits.warn_after.total_seconds()),
+        "fail_after_seconds": int(limits.fail_after.total_seconds()),
+    }
+
+
+def evaluate_complete_history(
+    windows: Iterable[Window],
+    partitions: dg.TimeWindowPartitionsDefinition,
+    *,
+    asset: dg.AssetKey,
+    grace: timedelta,
+    now: datetime,
+) -> dg.AssetCheckResult:
+    """Pass if every day since the first partition is wholly loaded; name the other days, and the backfill for them.
+
+    Args:
+        windows: Loaded windows, in any order.
+        partitions: The asset's partitions.
+        asset: The asset's key, for the command that launches the backfill.
+        grace: Time after the end of a day before it counts: until then `freshness` reports it.
+        now: The time of the check, UTC.
+    """
+    start = partitions.start.astimezone(UTC)
+    end = _midnight((now - grace).date())
+    expected = max((end - start) // _DAY, 0)
+    missing = _overlapped_days(gaps(windows, Window(start=start, end=end))) if expected else []
+    ranges = _group_days(missing)
+    names = [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges]
+    description = f"All {expected} days since {start:%Y-%m-%d} are loaded."
+    if missing:
+        to_load = ranges if len(ranges) <= _COMMANDS_SHOWN else [(ranges[0][0], ranges[-1][1])]
+        commands = [_backfill_command(partitions, asset, first, last) for first, last in to_load]
+        description = (
+            f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}. "
+            f"Launch a backfill in the UI, or run: {' ; '.join(commands)}"
+        )
+    return dg.AssetCheckResult(
+        passed=not missing,
+        description=description,
+        metadata={
+            "days": expected,
+            "days_missing": len(missing),
+            "first_day": f"{start:%Y-%m-%d}",
+            **({"missing": names} if missing else {}),
+        },
+    )
+
+
+def _overlapped_days(windows: Iterable[Window]) -> list[date]:
+    """Return the days that windows overlap, oldest first."""
+    days: set[date] = set()
+    for window in windows:
+        assert window.start
+        first, last = window.start.date(), (window.end - timedelta.resolution).date()
+        days.update(first + number * _DAY for number in range((last - first).days + 1))
+    return sorted(days)
+
+
+def _group_days(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Group days, oldest first, into ranges of consecutive days; each is its first and last day."""
+    ranges: list[tuple[date, date]] = []
+    for day in days:
+        if ranges and ranges[-1][1] + _DAY == day:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
+def _backfill_command(
+    partitions: dg.TimeWindowPartitionsDefinition, asset: dg.AssetKey, first: date, last: date
+) -> str:
+    """Return the command that loads the partitions of a range of days in one run."""
+    keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(_midnight(first), _midnight(last) + _DAY))
+    return (
+        "dagster asset materialize -m analytics_dagster.definitions "
+        f"--select 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

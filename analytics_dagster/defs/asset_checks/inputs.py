@@ -1,0 +1,94 @@
+"""Inputs of the checks: figures of a table from the warehouse, and of earlier runs from Dagster's event log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from analytics_dagster.catalog import Resource
+from analytics_dagster.defs.asset_checks.freshness import Coverage, coverage_of_windows, coverage_start
+from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.settings import Settings
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation
+from analytics_dagster.ingest.warehouse.table_stats import Profile, TableStats
+
+_RECENT = timedelta(days=1)
+_RECORDS_SEARCHED = 25
+"""Records of a check among which its last finished evaluation is searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckInputs:
+    """The inputs of one check evaluation.
+
+    Attributes:
+        resource: The resource whose table is checked.
+        profile: Figures of that table.
+        tables: The tables of the warehouse, open for reading.
+        location: The warehouse's location.
+        settings: The settings of the run.
+        instance: Dagster's instance, for its event log.
+        now: The time of the check, UTC.
+    """
+
+    resource: Resource
+    profile: Profile
+    tables: TableStats
+    location: WarehouseLocation
+    settings: Settings
+    instance: dg.DagsterInstance
+    now: datetime
+
+    @property
+    def recent_since(self) -> datetime:
+        """A day before the newest row was read: so the last load counts, however long ago it was."""
+        return min(self.profile.newest_read or self.now, self.now) - _RECENT
+
+    @property
+    def identity(self) -> dict[str, dg.MetadataValue[Any]]:
+        """Metadata by which loads and checks of this table differ from those of an equally named table elsewhere."""
+        return {
+            "dagster/table_name": dg.MetadataValue.text(self.location.qualified(self.resource.name)),
+            "source": dg.MetadataValue.text(self.settings.source_address),
+        }
+
+    def coverage(self) -> Coverage | None:
+        """Return the end of what is loaded: of the windows, or else the last load; None if there was no load."""
+        if self.resource.incremental:
+            start = coverage_start(self.resource.freshness, start_date=self.settings.start_date, now=self.now)
+            windows = self.tables.windows(self.resource)
+            return coverage_of_windows(windows, start) if windows else None
+        loaded_at = self._last_load()
+        return Coverage(through=loaded_at) if loaded_at else None
+
+    def previous_figure(self, check: str, figure: str) -> Any:
+        """Return a figure from the metadata of a check's last evaluation of this table; None if there is none."""
+        # The instance's own method returns the newest record only: that of this run, which is still planned. The
+        # record of a run that was killed stays planned.
+        key = dg.AssetCheckKey(asset_key(self.resource), check)
+        for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=_RECORDS_SEARCHED):
+            evaluation = record.event and record.event.asset_check_evaluation
+            if evaluation and self._describes_table(evaluation.metadata) and figure in evaluation.metadata:
+                return evaluation.metadata[figure].value
+        return None
+
+    def _last_load(self) -> datetime | None:
+        """Return the time of the last load of a table whose rows are all read each time.
+
+        Every load writes its rows anew, so the newest `read_at` is that time, and is lost with the table. A load
+        without rows leaves no `read_at` (items_metrics, while no item is active), so its materialization counts
+        instead. Other materializations do not count, because they outlive the rows.
+        """
+        times = [self.profile.newest_read] if self.profile.newest_read else []
+        event = self.instance.get_latest_materialization_event(asset_key(self.resource))
+        if event and event.asset_materialization:
+            metadata = event.asset_materialization.metadata
+            if self._describes_table(metadata) and metadata["rows_loaded"].value == 0:
+                times.append(datetime.fromtimestamp(event.timestamp, UTC))
+        return max(times, default=None)
+
+    def _describes_table(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
+        """Return whether an event's metadata has this table's identity."""
+        return all(metadata.get(name) == value for name, value in self.identity.items())
