@@ -33,16 +33,12 @@ def main() -> int:
     present = {job.name for job in defs.resolve_all_job_defs()}
     succeeded = True
     with _open_instance() as instance:
-        for job in (INCREMENTAL_SYNC, REFERENCE_SYNC, METRICS_REFRESH):
-            if job not in present:
-                continue
+        for job in [job for job in (INCREMENTAL_SYNC, REFERENCE_SYNC, METRICS_REFRESH) if job in present]:
             print(f"\n{job}", flush=True)
             began = time.monotonic()
+            tags = _tag_last_days(datetime.now(UTC)) if job == INCREMENTAL_SYNC else {}
             result = defs.resolve_job_def(job).execute_in_process(
-                instance=instance,
-                tags=_tag_last_days(datetime.now(UTC)) if job == INCREMENTAL_SYNC else {},
-                run_config=_QUIET,
-                raise_on_error=False,
+                instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False
             )
             succeeded &= result.success
             for event in result.all_events:

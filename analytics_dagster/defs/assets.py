@@ -30,9 +30,7 @@ Results = Iterator[dg.MaterializeResult[None]]
 class SyncConfig(dg.Config):
     """Run config of the incremental assets. By default a run reads all rows of its partitions, or of the service."""
 
-    resume: bool = Field(
-        default=False, description="Start each resource at the end of its coverage within the partitions."
-    )
+    resume: bool = Field(default=False, description="Start each resource where its coverage of the partitions ends.")
     full_refresh: bool = Field(default=False, description="Read all rows, to the oldest, outside the partitions too.")
 
 

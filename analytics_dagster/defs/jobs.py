@@ -30,9 +30,7 @@ RESUME = {"ops": {"incremental": {"config": {"resume": True}}}}
 def build_jobs(settings: Settings) -> list[AssetJob]:
     """Define the jobs whose assets are not all disabled."""
     jobs = [
-        *_build_job(
-            settings, INCREMENTAL_SYNC, "incremental", description="Load partitions of the assets with a cursor."
-        ),
+        *_build_job(settings, INCREMENTAL_SYNC, "incremental", description="Load partitions of incremental assets."),
         *_build_job(settings, REFERENCE_SYNC, "reference", description="Load the complete listings."),
         *_build_job(
             settings,

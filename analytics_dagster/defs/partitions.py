@@ -95,8 +95,7 @@ def partitions_to_reread(
     if not closed:
         return None
     open_since = partitions.time_window_for_partition_key(keys[-1]).start
-    reread = _keys_after(partitions, closed, open_since - _REREAD)
-    return dg.PartitionKeyRange(start=reread[0], end=closed[-1])
+    return dg.PartitionKeyRange(start=_keys_after(partitions, closed, open_since - _REREAD)[0], end=closed[-1])
 
 
 def _keys_after(partitions: dg.TimeWindowPartitionsDefinition, keys: Sequence[str], moment: datetime) -> Sequence[str]:

@@ -24,11 +24,11 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     for resource in settings.enabled_resources("metrics"):
         if resource.refresh_after and resource.refresh_after not in settings.disabled:
             waiting.setdefault(resource.refresh_after, []).append(resource)
-    sensors = [_build_watermark_sensor(get_resource(name), to_load, status) for name, to_load in waiting.items()]
+    sensors = [_build_sensor(get_resource(name), to_load, status) for name, to_load in waiting.items()]
     return [*sensors, build_failure_sensor(settings, status)] if settings.failure_webhook else sensors
 
 
-def _build_watermark_sensor(
+def _build_sensor(
     upstream: Resource, to_load: Sequence[Resource], status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
     """Define the sensor that loads resources after the watermark of an upstream resource changed."""

@@ -165,7 +165,7 @@ def test_gaps_are_what_no_window_covers(windows: list[Window], missing: list[tup
 
 def history(windows: list[Window], now: datetime = NOON, **settings: str) -> tuple[bool, str, dict[str, Any]]:
     partitions = build_partitions(Settings(start_date=date(2026, 11, 1), **settings))
-    result = evaluate_complete_history(windows, partitions, asset=ITEMS, grace=LIMITS.fail_after, now=now)
+    result = evaluate_complete_history(get_resource("items"), windows, partitions, now=now)
     return result.passed, result.description or "", figures(result)
 
 

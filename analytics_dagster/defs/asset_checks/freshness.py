@@ -15,8 +15,9 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_dagster.catalog import Freshness
+from analytics_dagster.catalog import Freshness, Resource
 from analytics_dagster.defs.asset_checks.wording import format_duration, format_names, format_time
+from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.windows import Window, gaps, loaded_through
 
 _DAY = timedelta(days=1)
@@ -64,16 +65,18 @@ def evaluate_never_loaded(limits: Freshness) -> dg.AssetCheckResult:
 
 
 def evaluate_freshness(
-    limits: Freshness, coverage: Coverage, newest_row: datetime | None, *, now: datetime
+    limits: Freshness, coverage: Coverage | None, newest_row: datetime | None, *, now: datetime
 ) -> dg.AssetCheckResult:
     """Pass if the coverage ends within the limits' `warn_after`; fail with WARN within `fail_after`, then with ERROR.
 
     Args:
         limits: The resource's limits.
-        coverage: The end of what is loaded.
+        coverage: The end of what is loaded; None for a table that was never loaded.
         newest_row: Newest cursor in the table, UTC; None without a cursor.
         now: The time of the check, UTC.
     """
+    if coverage is None:
+        return evaluate_never_loaded(limits)
     age = max(now - coverage.through, timedelta(0))
     ago = f"{format_time(coverage.through)}, {format_duration(age)} ago"
     description = f"Loaded through {ago}" if coverage.begun else f"No load covers the time from {ago}"
@@ -104,24 +107,19 @@ def _limits_in_seconds(limits: Freshness) -> dict[str, int]:
 
 
 def evaluate_complete_history(
-    windows: Iterable[Window],
-    partitions: dg.TimeWindowPartitionsDefinition,
-    *,
-    asset: dg.AssetKey,
-    grace: timedelta,
-    now: datetime,
+    resource: Resource, windows: Iterable[Window], partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime
 ) -> dg.AssetCheckResult:
     """Pass if every day since the first partition is wholly loaded; name the other days, and the backfill for them.
 
     Args:
-        windows: Loaded windows, in any order.
-        partitions: The asset's partitions.
-        asset: The asset's key, for the command that launches the backfill.
-        grace: Time after the end of a day before it counts: until then `freshness` reports it.
+        resource: An incremental resource. Until its limit `fail_after` after the end of a day, the check `freshness`
+            reports a missing load of that day, and this one does not count it.
+        windows: Loaded windows of the resource, in any order.
+        partitions: The partitions of its asset.
         now: The time of the check, UTC.
     """
     start = partitions.start.astimezone(UTC)
-    end = _midnight((now - grace).date())
+    end = _midnight((now - resource.freshness.fail_after).date())
     expected = max((end - start) // _DAY, 0)
     missing = _overlapped_days(gaps(windows, Window(start=start, end=end))) if expected else []
     ranges = _group_days(missing)
@@ -129,7 +127,7 @@ def evaluate_complete_history(
     description = f"All {expected} days since {start:%Y-%m-%d} are loaded."
     if missing:
         to_load = ranges if len(ranges) <= _COMMANDS_SHOWN else [(ranges[0][0], ranges[-1][1])]
-        commands = [_backfill_command(partitions, asset, first, last) for first, last in to_load]
+        commands = [_backfill_command(partitions, asset_key(resource), first, last) for first, last in to_load]
         description = (
             f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}. "
             f"Launch a backfill in the UI, or run: {' ; '.join(commands)}"

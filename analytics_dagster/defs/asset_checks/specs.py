@@ -65,33 +65,6 @@ class Check:
         return dg.AssetCheckKey(asset_key(resource), self.name.format(noun=noun))
 
 
-def _evaluate_freshness(inputs: CheckInputs) -> dg.AssetCheckResult:
-    limits, coverage = inputs.resource.freshness, inputs.coverage()
-    if coverage is None:
-        return evaluate_never_loaded(limits)
-    return evaluate_freshness(limits, coverage, inputs.profile.newest_row, now=inputs.now)
-
-
-def _evaluate_complete_history(inputs: CheckInputs) -> dg.AssetCheckResult:
-    return evaluate_complete_history(
-        inputs.tables.windows(inputs.resource),
-        build_partitions(inputs.settings),
-        asset=asset_key(inputs.resource),
-        grace=inputs.resource.freshness.fail_after,
-        now=inputs.now,
-    )
-
-
-def _evaluate_unknown_fields(inputs: CheckInputs) -> dg.AssetCheckResult:
-    since = inputs.recent_since
-    return evaluate_unknown_fields(inputs.tables.unknown_fields(inputs.resource, since=since), since=since)
-
-
-def _evaluate_rejected_rows(inputs: CheckInputs) -> dg.AssetCheckResult:
-    since = inputs.recent_since
-    return evaluate_rejected_rows(inputs.tables.rejected(inputs.resource, since=since), since=since)
-
-
 def _evaluate_references(inputs: CheckInputs) -> dg.AssetCheckResult:
     reference = inputs.resource.references
     assert reference
@@ -105,14 +78,18 @@ CHECKS = (
         name="freshness",
         description="The data is there up to now, within the limits of the catalog.",
         severity=None,  # WARN, then ERROR, by the limits of the resource
-        evaluate=_evaluate_freshness,
+        evaluate=lambda inputs: evaluate_freshness(
+            inputs.resource.freshness, inputs.coverage(), inputs.profile.newest_row, now=inputs.now
+        ),
         evaluate_missing=lambda resource: evaluate_never_loaded(resource.freshness),
     ),
     Check(
         name="complete_history",
         description="Every day since start_date is loaded.",
         severity=WARN,
-        evaluate=_evaluate_complete_history,
+        evaluate=lambda inputs: evaluate_complete_history(
+            inputs.resource, inputs.tables.windows(inputs.resource), build_partitions(inputs.settings), now=inputs.now
+        ),
         applies_to=lambda resource, _: resource.incremental,
     ),
     Check(
@@ -133,13 +110,17 @@ CHECKS = (
         name="unknown_fields",
         description="The service sends no field that the catalog does not know.",
         severity=WARN,
-        evaluate=_evaluate_unknown_fields,
+        evaluate=lambda inputs: evaluate_unknown_fields(
+            inputs.tables.unknown_fields(inputs.resource, since=inputs.recent_since), since=inputs.recent_since
+        ),
     ),
     Check(
         name="rejected_rows",
         description="No row was set aside because it does not fit its columns.",
         severity=WARN,
-        evaluate=_evaluate_rejected_rows,
+        evaluate=lambda inputs: evaluate_rejected_rows(
+            inputs.tables.rejected(inputs.resource, since=inputs.recent_since), since=inputs.recent_since
+        ),
     ),
     Check(
         name="row_count",
