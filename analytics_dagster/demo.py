@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.definitions import definition_settings, defs
+from analytics_dagster.defs.alerts import describe_failures
 from analytics_dagster.defs.jobs import INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
 from analytics_dagster.defs.partitions import build_partitions, range_tags
 from analytics_dagster.defs.translator import asset_key
@@ -41,9 +42,8 @@ def main() -> int:
                 instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False
             )
             succeeded &= result.success
-            for event in result.all_events:
-                if event.is_step_failure:
-                    print(f"  failed: {_failure_message(event)}", flush=True)
+            for error in describe_failures(event for event in result.all_events if event.is_step_failure):
+                print(f"  failed: {error}", flush=True)
             print(f"  {time.monotonic() - began:.1f} s", flush=True)
         print(f"\n{_format_table(instance)}\n")
     location = warehouse_location(definition_settings())
@@ -73,13 +73,6 @@ def _show_progress() -> None:
     logger = logging.getLogger("analytics_dagster")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _failure_message(event: dg.DagsterEvent) -> str:
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    return data.error.message.strip() if data.error else event.message or ""
 
 
 def _format_table(instance: DagsterInstance) -> str:

@@ -9,38 +9,31 @@ README's table. An eleventh resource is one more entry in `resources.py`.
     columns = {resource.name: table_columns(resource) for resource in RESOURCES}
 """
 
-from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT, table_columns
+from analytics_dagster.catalog.columns import table_columns
 from analytics_dagster.catalog.model import (
     GROUPS,
     Column,
     ColumnType,
     Freshness,
     Group,
-    Lookup,
     Origin,
     Path,
     Reference,
     Resource,
-    WatermarkColumns,
 )
-from analytics_dagster.catalog.resources import RESOURCES, get_resource, resources_in
+from analytics_dagster.catalog.resources import RESOURCES, get_resource
 
 __all__ = [
-    "BOOKKEEPING_COLUMNS",
     "GROUPS",
-    "REMOVED_AT",
     "RESOURCES",
     "Column",
     "ColumnType",
     "Freshness",
     "Group",
-    "Lookup",
     "Origin",
     "Path",
     "Reference",
     "Resource",
-    "WatermarkColumns",
     "get_resource",
-    "resources_in",
     "table_columns",
 ]

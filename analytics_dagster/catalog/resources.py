@@ -10,7 +10,6 @@ from analytics_dagster.catalog.model import (
     Column,
     ColumnType,
     Freshness,
-    Group,
     Lookup,
     Origin,
     Reference,
@@ -356,8 +355,3 @@ RESOURCES = validate_catalog(
 def get_resource(name: str) -> Resource:
     """Return the resource called `name`; KeyError if the catalog has none."""
     return {resource.name: resource for resource in RESOURCES}[name]
-
-
-def resources_in(group: Group) -> tuple[Resource, ...]:
-    """Return the resources of a group, in the catalog's order."""
-    return tuple(resource for resource in RESOURCES if resource.group == group)

@@ -29,7 +29,9 @@ def build_failure_sensor(settings: Settings, status: dg.DefaultSensorStatus) -> 
     )
     def sensor(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
-        text = failure_text(run.job_name, run.run_id, _failure_descriptions(context), settings.secrets)
+        errors = describe_failures(context.get_step_failure_events())
+        errors = errors or [context.failure_event.message or "no reason is known"]
+        text = failure_text(run.job_name, run.run_id, errors, settings.secrets)
         context.log.info(text)
         post_to_webhook(settings.failure_webhook.get_secret_value(), text, context.log)
 
@@ -55,13 +57,12 @@ def post_to_webhook(url: str, text: str, log: logging.Logger) -> None:
         log.warning("The failure could not be posted to failure_webhook: it answered HTTP %d.", reply.status_code)
 
 
-def _failure_descriptions(context: dg.RunFailureSensorContext) -> list[str]:
-    """Return the error of each failed step, or of the run if no step failed."""
-    found = []
-    for event in context.get_step_failure_events():
-        data = event.step_failure_data
+def describe_failures(events: Iterable[dg.DagsterEvent]) -> list[str]:
+    """Return the error of each event of a failed step."""
+    errors = []
+    for data in (event.step_failure_data for event in events):
         if data.user_failure_data and data.user_failure_data.description:
-            found.append(data.user_failure_data.description)
+            errors.append(data.user_failure_data.description)
         elif data.error:
-            found.append((data.error.cause or data.error).message)
-    return found or [context.failure_event.message or "no reason is known"]
+            errors.append((data.error.cause or data.error).message.strip())
+    return errors

@@ -23,9 +23,8 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.metadata import build_metadata
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
-from analytics_dagster.ingest.load import Load, Loader
+from analytics_dagster.ingest.load import Load, open_loader
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -60,7 +59,7 @@ def load_selected(
         settings = load_settings()
         if settings.sandbox:
             context.log.warning("base_url is the sandbox: these rows are made up.")
-        with write_lock(settings) as location, Loader(settings) as loader:
+        with open_loader(settings) as loader:
             for resource in selected:
                 try:
                     load = loader.begin(resource, window, resume=resume)
@@ -70,7 +69,7 @@ def load_selected(
                     failed[resource.name] = message = failure_message(error, resource.name)
                     context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
                 else:
-                    metadata = build_metadata(report, settings, location)
+                    metadata = build_metadata(report, settings, loader.location)
                     yield dg.MaterializeResult(asset_key=asset_key(resource), metadata=metadata)
     except AnalyticsError as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,7 @@ from analytics_dagster.catalog import Column, ColumnType, Origin, Path, Resource
 from analytics_dagster.ingest.column_values import lenient_array, plausible_seconds, strict_array
 from analytics_dagster.ingest.errors import InvalidValueError
 from analytics_dagster.ingest.json_text import encode_rejected_row, json_array
+from analytics_dagster.ingest.pagination import Page
 from analytics_dagster.ingest.redaction import path_tree, remove_paths, without_fields
 from analytics_dagster.ingest.schema import ARROW_TYPES, REJECTED_COLUMNS, arrow_schema
 from analytics_dagster.ingest.windows import Window
@@ -33,19 +34,6 @@ ROWS_TYPED_TOGETHER = 2_000
 
 _Values = list[Any]
 _EMPTY: Row = {}
-
-
-class Page(Protocol):
-    """A page of raw rows: see `pages.Page`."""
-
-    @property
-    def rows(self) -> list[Any]: ...  # noqa: D102
-
-    @property
-    def envelope(self) -> Any: ...  # noqa: D102
-
-    @property
-    def read_at(self) -> datetime: ...  # noqa: D102
 
 
 @dataclass

@@ -3,18 +3,17 @@
 One client serves one load and one thread. Several requests are under way at a time: they are sent together and their
 replies are received in order; those that failed and may succeed are sent again, together, after a wait.
 
-    with build_client(rest_api_config(settings), resource, settings, Traffic()) as client:
-        (reply,) = client.receive(client.send([Request(query={"page": 1})]))
+    with closing(build_client(rest_api_config(settings), resource, settings, Traffic())) as client:
+        (reply,) = client.receive(client.send([{"page": 1}]))
 """
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode
 
 import orjson
@@ -35,15 +34,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """A request to the endpoint: its method, its query, and a body that is sent as JSON."""
-
-    method: str = "GET"
-    query: Mapping[str, object] = field(default_factory=dict)
-    body: Mapping[str, object] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Reply:
     """A successful reply: its parsed body, and when its request was sent, UTC."""
 
@@ -59,16 +49,12 @@ class Traffic:
     retries: int = 0
     seconds_waited: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the totals by name."""
-        return asdict(self)
-
 
 @dataclass
 class Pending:
     """A request and the state of its latest attempt."""
 
-    request: Request
+    query: Mapping[str, object]
     sent: Sent | None = None
     sent_at: datetime | None = None
     failure: RetryableError | None = None
@@ -101,19 +87,16 @@ class ApiClient:
         self._connections = Connections(endpoint.url, headers, timeout=timeout)
         self._max_rate_wait = max_rate_wait
         self._backoff_factor = backoff_factor
+        self._body = None if endpoint.body is None else orjson.dumps(endpoint.body)
         self._not_before = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._connections.close()
 
-    def send(self, requests: Sequence[Request]) -> list[Pending]:
+    def send(self, queries: Sequence[Mapping[str, object]]) -> list[Pending]:
         """Send requests together, without waiting for replies. While the rate limit is used up, none is sent."""
-        pending = [Pending(request) for request in requests]
+        pending = [Pending(query) for query in queries]
         if time.monotonic() >= self._not_before:
             self._send(pending)
         return pending
@@ -141,10 +124,8 @@ class ApiClient:
         if due:
             self._wait_for_rate_limit()
         for pending in due:
-            request = pending.request
-            body = None if request.body is None else orjson.dumps(request.body)
             pending.sent_at = datetime.now(UTC)
-            pending.sent = self._connections.send(request.method, urlencode(request.query), body)
+            pending.sent = self._connections.send(self.endpoint.method, urlencode(pending.query), self._body)
             self.traffic.requests += 1
 
     def _receive(self, pending: Pending) -> None:
@@ -208,13 +189,12 @@ class ApiClient:
 
 def give_up_advice(failure: RetryableError) -> str | None:
     """Return the next step after the last retry; None for the advice that goes with the status."""
-    match failure.status:
-        case 429:
-            return None
-        case HTTPStatus.OK:
-            return "Check base_url: the server at this address is not the API."
-        case _:
-            return "Check base_url, and whether the service is up."
+    if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return None
+    up = failure.status == HTTPStatus.OK
+    return (
+        f"Check base_url{': the server at this address is not the API' if up else ', and whether the service is up'}."
+    )
 
 
 def build_endpoint(config: RESTAPIConfig, resource: Resource, settings: Settings) -> Endpoint:
@@ -233,6 +213,8 @@ def build_endpoint(config: RESTAPIConfig, resource: Resource, settings: Settings
     return Endpoint(
         resource=resource.name,
         url=url,
+        method=configured["method"],
+        body=configured.get("json"),
         headers={name: str(value) for name, value in request.headers.items()},
         key_name=auth.setting if isinstance(auth, ApiKeyHeader) else "the key",
         kind_of_key="an account's key" if resource.account_key else "a project's key",

@@ -7,17 +7,25 @@ import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_dagster.catalog import Resource
-from analytics_dagster.ingest.client import ApiClient, Pending, Request, build_client
+from analytics_dagster.ingest.client import ApiClient, Pending, build_client
 from analytics_dagster.ingest.column_values import plausible_seconds
-from analytics_dagster.ingest.pages import Page, ReadRequest
-from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest, PageRequests, paginate, single_page
+from analytics_dagster.ingest.pagination import (
+    Bounds,
+    ListOrder,
+    Page,
+    PageRequest,
+    PageRequests,
+    paginate,
+    single_page,
+)
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import find_rows
 from analytics_dagster.ingest.rest_config import endpoint_of
 
@@ -39,7 +47,8 @@ def read_fast(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterato
         AnalyticsApiError: The service refused a request, or failed once more than it is retried.
     """
     for config in configs:
-        with build_client(config, request.resource, request.settings, request.traffic) as client, _rare_collections():
+        client = build_client(config, request.resource, request.settings, request.traffic)
+        with closing(client), _rare_collections():
             yield from _read_list(_Endpoint(client, endpoint_of(config, request.resource)), request)
 
 
@@ -72,12 +81,11 @@ class _Endpoint:
         self._client = client
         self._parameter = paginator["page_param"] if self.paged else ""
         self._query = configured.get("params", {})
-        self._method, self._body = configured["method"], configured.get("json")
         self._path = tuple(configured["data_selector"].split("."))
 
     def send(self, batch: PageRequest) -> list[Pending]:
-        queries = [{**self._query, self._parameter: number} if self.paged else self._query for number in batch.numbers]
-        return self._client.send([Request(method=self._method, query=query, body=self._body) for query in queries])
+        numbers = [{self._parameter: number} if self.paged else {} for number in batch.numbers]
+        return self._client.send([{**self._query, **number} for number in numbers])
 
     def receive(self, batch: PageRequest, sent: Sequence[Pending]) -> list[Page]:
         return [
@@ -155,18 +163,7 @@ class _Progress:
             level = logging.INFO
         if logger.isEnabledFor(level):
             logger.log(
-                level, "%s: pages %s with %d rows; %d rows so far, %.0f rows/s",
-                self._resource, _ranges([page.number for page in pages]), rows, self._rows,
+                level, "%s: pages %d-%d with %d rows; %d rows so far, %.0f rows/s",
+                self._resource, pages[0].number, pages[-1].number, rows, self._rows,
                 self._rows / max(now - self._began, 0.001),
             )  # fmt: skip
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return `1, 17-24` for 1, 17, 18, … 24."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -1,18 +1,18 @@
-"""One load of one resource, from what is known before it to what is recorded after it.
+"""One load of one resource: reads the load state, builds the source and the pipeline, and records the result.
 
     report = load_resource(get_resource("deploys"), load_settings(), window)
 
-Rows first, then coverage: a crash between the two only means that the window is loaded again.
+Rows are written first, then coverage: after a crash between the two the window is loaded again.
 """
 
 import logging
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import dlt
 from dlt.extract.source import DltSource
@@ -23,34 +23,35 @@ from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
 from analytics_dagster.ingest.windows import Window, loaded_through
 
 logger = logging.getLogger(__name__)
 
-_NOTHING_READ = RowCounts().as_dict() | Traffic().as_dict()
+_NOTHING_READ = RowCounts().as_dict() | asdict(Traffic())
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What a load did.
+    """The result of a load.
 
     Attributes:
-        resource: What was loaded.
-        window: Window that is covered now, without lookback; None where there are no windows.
+        resource: The resource.
+        window: The window that is covered now, without lookback; None for a resource without windows.
         rows_read: Rows in the replies.
-        rows_loaded: Rows that belong to the window, lookback included.
-        rows_rejected: Rows that do not fit.
+        rows_loaded: Rows of the window, lookback included.
+        rows_rejected: Rows that do not fit their columns.
         rows_in_table: Rows in the table afterwards.
-        new_rows: How many more those are than before.
+        new_rows: The same, less the rows before.
         rows_removed: Rows that a complete listing lacked for the first time.
         newest: Newest cursor among the rows loaded.
-        watermark: What the table tells to those who wait for its new rows.
+        watermark: Values of the table's watermark columns, for sensors.
         unknown_fields: Fields that the catalog does not know.
         requests: Requests sent, retries included.
         retries: Retries among them.
-        seconds: Duration, from the look at the warehouse to the record of the window.
+        seconds: Duration, reading the load state and recording the window included.
     """
 
     resource: Resource
@@ -72,80 +73,72 @@ class LoadReport:
 def load_resource(
     resource: Resource, settings: Settings, window: Window | None = None, *, resume: bool = False
 ) -> LoadReport:
-    """Load one resource and record the load, as the assets do, without Dagster. `Loader.begin` says what is loaded.
+    """Load one resource and record the load, as the assets do, without Dagster. `Loader.begin` explains the arguments.
 
     Raises:
-        AnalyticsError: A setting is wrong, the service refused, or the warehouse cannot be written.
+        AnalyticsError: A setting is wrong, or the warehouse cannot be written.
+        dlt.pipeline.exceptions.PipelineStepFailed: The pipeline failed; an `AnalyticsError` may be its cause.
     """
-    with write_lock(settings), Loader(settings) as loader:
+    with open_loader(settings) as loader:
         load = loader.begin(resource, window, resume=resume)
         if load.source:
             load.pipeline.run(load.source)
         return load.finish()
 
 
+@contextmanager
+def open_loader(settings: Settings) -> Iterator["Loader"]:
+    """Hold the warehouse for writing, and yield the loader of its resources.
+
+    Raises:
+        WarehouseError: The warehouse cannot be written, or holds rows of another service.
+    """
+    with (
+        write_lock(settings) as location,
+        TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files,
+        open_load_state(settings, pipelines_dir=working_files) as load_state,
+    ):
+        yield Loader(settings, location, load_state, working_files)
+
+
+@dataclass(frozen=True)
 class Loader:
-    """Loads resources one after the other. A context manager: dlt's working files last as long as it does."""
+    """Loads resources into an open warehouse, one after the other.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._resources = ExitStack()
+    Attributes:
+        settings: How to reach the service.
+        location: The warehouse.
+    """
 
-    def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            self._working_files = opened.enter_context(
-                TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True)
-            )
-            self._load_state = opened.enter_context(open_load_state(self.settings, pipelines_dir=self._working_files))
-            self._resources = opened.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._resources.close()
+    settings: Settings
+    location: WarehouseLocation
+    _load_state: LoadState
+    _working_files: str
 
     def begin(self, resource: Resource, window: Window | None = None, *, resume: bool = False) -> "Load":
         """Prepare a load.
 
         Args:
-            resource: What to load.
-            window: What of it, by its cursor and without lookback; None for all.
-            resume: Start where the coverage ends that begins at the window's start.
+            resource: The resource to load.
+            window: The window of its cursor to load, without lookback; None for all rows.
+            resume: Start at the end of the coverage that begins at the window's start.
 
         Returns:
-            The load; with no source where the coverage reaches the window's end already.
+            The load. Its source is None if the coverage reaches the window's end already.
         """
         now = datetime.now(UTC)
         if not resource.incremental:
             window = None
         elif window is None:
             window = Window(start=None, end=now)
-        elif resume and window.start is not None:
+        covered = False
+        if resume and window and window.start:
             through = loaded_through(self._load_state.windows(resource), window.start)
-            if through >= min(window.end, now):
-                return self._load(resource, None, window, now)
-            window = Window(start=through, end=window.end)
-        values: list[int] = []
-        if resource.lookup:
-            since = now - timedelta(days=self.settings.metrics_active_days)
-            values = self._load_state.lookup_values(resource, active_since=since)
-            if not values:
-                logger.info("%s: nothing to ask for; load %s first", resource.name, resource.lookup.resource)
-        source = build_source(
-            resource,
-            self.settings,
-            now=now,
-            window=window.looking_back(resource.lookback) if window and window.start else None,
-            lookup_values=values,
-            known_rejects=self._load_state.known_rejects(resource),
-        )
-        return self._load(resource, source, window, now)
-
-    def _load(self, resource: Resource, source: DltSource | None, window: Window | None, now: datetime) -> "Load":
+            covered = through >= min(window.end, now)
+            window = window if covered else Window(start=through, end=window.end)
         return Load(
             resource=resource,
-            source=source,
+            source=None if covered else self._build_source(resource, window, now),
             pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
             window=window,
             began_at=now,
@@ -153,10 +146,26 @@ class Loader:
             _load_state=self._load_state,
         )
 
+    def _build_source(self, resource: Resource, window: Window | None, now: datetime) -> DltSource:
+        values: list[int] = []
+        if resource.lookup:
+            since = now - timedelta(days=self.settings.metrics_active_days)
+            values = self._load_state.lookup_values(resource, active_since=since)
+            if not values:
+                logger.info("%s: nothing to request; load %s first", resource.name, resource.lookup.resource)
+        return build_source(
+            resource,
+            self.settings,
+            now=now,
+            window=window.looking_back(resource.lookback) if window and window.start else None,
+            lookup_values=values,
+            known_rejects=self._load_state.known_rejects(resource),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """A load that was begun: run `source`, if there is one, through `pipeline`, then `finish`."""
+    """A load that began: run `source`, if there is one, through `pipeline`, then call `finish`."""
 
     resource: Resource
     source: DltSource | None
@@ -168,7 +177,7 @@ class Load:
     _began: float = field(default_factory=time.monotonic)
 
     def finish(self) -> LoadReport:
-        """Record what was loaded, after the pipeline ran."""
+        """Record the load after its pipeline ran."""
         counts = _custom_metrics(self.pipeline, self.resource) if self.source else _NOTHING_READ
         covered = self.window and Window(start=self.window.start, end=min(self.window.end, self.began_at))
         removed = 0
@@ -204,7 +213,7 @@ class Load:
 
 
 def _custom_metrics(pipeline: dlt.Pipeline, resource: Resource) -> dict[str, Any]:
-    """What the extraction counted, from the pipeline's trace."""
+    """Return the counts of the extraction, from the pipeline's trace."""
     extracted = pipeline.last_trace and pipeline.last_trace.last_extract_info
     assert extracted, "the pipeline has run"
     packages = (package["resource_metrics"] for by_load in extracted.metrics.values() for package in by_load)

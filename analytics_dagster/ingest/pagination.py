@@ -22,9 +22,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,21 @@ DISORDER_SECONDS = 60
 """How far rows of a list may be out of their order; the service promises a few seconds."""
 
 
-class Page(Protocol):
-    """A page as the walk needs it: its number and its rows, parsed."""
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One page of a list.
 
-    @property
-    def number(self) -> int: ...  # noqa: D102
+    Attributes:
+        number: Number of the page, from 1.
+        rows: Raw rows.
+        envelope: The reply's `result` around them.
+        read_at: When the request was sent, UTC.
+    """
 
-    @property
-    def rows(self) -> Sequence[Any]: ...  # noqa: D102
+    number: int
+    rows: list[Any]
+    envelope: Any
+    read_at: datetime
 
 
 @dataclass(frozen=True)

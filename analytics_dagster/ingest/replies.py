@@ -55,6 +55,8 @@ class Endpoint:
     Attributes:
         resource: Name of the resource.
         url: Absolute URL without a query.
+        method: HTTP method.
+        body: Body of every request, sent as JSON; None for no body.
         headers: Headers of every request, the key among them.
         key_name: The setting that holds the key.
         kind_of_key: The kind of key that the service expects here.
@@ -63,6 +65,8 @@ class Endpoint:
 
     resource: str
     url: str
+    method: str = "GET"
+    body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(repr=False)
     key_name: str
     kind_of_key: str

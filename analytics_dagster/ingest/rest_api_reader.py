@@ -16,7 +16,8 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_dagster.ingest.client import Traffic, build_endpoint, give_up_advice
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.pages import Page, ReadRequest
+from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body
 
 
@@ -29,7 +30,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
     name = request.resource.name
     for config in configs:
         replies = _CheckedReplies(build_endpoint(config, request.resource, request.settings), config, request.traffic)
-        pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(_to_page))
+        pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(lambda page: page))
         previous: list[Any] = []
         try:
             with cast("requests.Session", config["client"]["session"]):
@@ -81,17 +82,9 @@ class _CheckedReplies:
 
 
 class _ToPage(ItemTransform[Any, Any]):
-    """A step of dlt's pipe that takes a whole page of dlt's client, not one row after the other."""
+    """A step of dlt's pipe that turns a page of dlt's client into ours; a map would turn row by row."""
 
-    def __call__(self, item: Any, meta: Any = None) -> Any:
-        return self._f(item)
-
-
-def _to_page(data: Any) -> Page:
-    response = data.response
-    return Page(
-        number=0,
-        rows=list(data),
-        envelope=response.json()["result"],
-        read_at=datetime.now(UTC) - response.elapsed,
-    )
+    def __call__(self, item: Any, meta: Any = None) -> Page:
+        response = item.response
+        sent_at = datetime.now(UTC) - response.elapsed
+        return Page(number=0, rows=list(item), envelope=response.json()["result"], read_at=sent_at)

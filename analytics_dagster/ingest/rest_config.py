@@ -21,9 +21,6 @@ from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
 
-PAGE_PARAMETER = "page"
-SIZE_PARAMETER = "limit"
-
 HEADERS = {"Accept": "application/json", "User-Agent": "analytics-dagster"}
 """Headers of every request, beside the key."""
 
@@ -42,19 +39,19 @@ class ApiKeyHeader(AuthConfigBase):
         header: Name of the header.
         settings: Settings that hold the key, or are read again if they hold none.
         account: Whether to send the account's key rather than the project's.
+
+    Attributes:
+        header: Name of the header.
+        setting: Name of the setting that supplies the key.
     """
 
     def __init__(self, header: str, settings: Settings, *, account: bool) -> None:
         super().__init__()
         self.header = header
+        self.setting = "account_api_key" if account else "api_key"
         self._settings = settings
         self._account = account
         self.resolve()
-
-    @property
-    def setting(self) -> str:
-        """The setting that supplies the key."""
-        return "account_api_key" if self._account else "api_key"
 
     @property
     def key(self) -> str:
@@ -135,12 +132,12 @@ def _resource(resource: Resource, settings: Settings, lookup_values: Sequence[in
     }
     if resource.paged:
         size = settings.page_size.get(resource.name, resource.page_size)
-        endpoint["params"] = {SIZE_PARAMETER: size} if size else {}
+        endpoint["params"] = {"limit": size} if size else {}
         # The page after the last one is empty; replies hold no total.
         endpoint["paginator"] = {
             "type": "page_number",
             "base_page": 1,
-            "page_param": PAGE_PARAMETER,
+            "page_param": "page",
             "total_path": None,
             "stop_after_empty_page": True,
         }

@@ -8,7 +8,8 @@ https://dlthub.com/docs/general-usage/source
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,8 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 from analytics_dagster.catalog import Resource, table_columns
 from analytics_dagster.ingest.arrow import TableBuilder
 from analytics_dagster.ingest.fast_reader import read_fast
-from analytics_dagster.ingest.pages import Page, ReadRequest
+from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.rest_api_reader import read_rest_api
 from analytics_dagster.ingest.schema import REJECTED_ROWS, column_hints
 from analytics_dagster.ingest.settings import Settings
@@ -88,18 +90,15 @@ def build_source(
                 yield from _tables(builder)
         # An empty table makes dlt create the table in the warehouse.
         yield from _tables(builder)
-        dlt.current.resource_metrics().update(builder.counts.as_dict(), **request.traffic.as_dict())
+        dlt.current.resource_metrics().update(builder.counts.as_dict(), **asdict(request.traffic))
 
     return dlt.source(lambda: tables, name=f"analytics_{resource.name}")()
 
 
 def _read_pages(request: ReadRequest) -> Iterator[Page]:
-    with _service_url(request.settings) as base_url:
-        yield from READERS[request.settings.reader](request, request.configs(base_url))
-
-
-def _service_url(settings: Settings) -> AbstractContextManager[str]:
-    return shared_sandbox() if settings.sandbox else nullcontext(settings.base_url)
+    settings = request.settings
+    with shared_sandbox() if settings.sandbox else nullcontext(settings.base_url) as base_url:
+        yield from READERS[settings.reader](request, request.configs(base_url))
 
 
 def _tables(builder: TableBuilder) -> Iterator[Any]:

@@ -1,4 +1,8 @@
-"""One sandbox for all loads of a process, started by the first user and stopped by the last."""
+"""The sandbox of this process: all loads share it, the first one starts it and the last one stops it.
+
+with shared_sandbox() as url:
+...
+"""
 
 import threading
 from collections.abc import Iterator
@@ -7,25 +11,22 @@ from contextlib import contextmanager
 from analytics_dagster.sandbox.embedded import Sandbox
 
 _lock = threading.Lock()
-_running: list[Sandbox] = []
-_users = 0
+_uses: list[Sandbox] = []
+"""The running sandbox, once for each load that uses it."""
 
 
 @contextmanager
 def shared_sandbox() -> Iterator[str]:
-    """Run the sandbox of this process meanwhile; yield its URL."""
-    global _users  # noqa: PLW0603 - a count of one process
+    """Keep the sandbox running, and yield its URL."""
     with _lock:
-        if not _running:
-            sandbox = Sandbox()
+        sandbox = _uses[0] if _uses else Sandbox()
+        if not _uses:
             sandbox.start()
-            _running.append(sandbox)
-        _users += 1
-        url = _running[0].url
+        _uses.append(sandbox)
     try:
-        yield url
+        yield sandbox.url
     finally:
         with _lock:
-            _users -= 1
-            if not _users:
-                _running.pop().stop()
+            _uses.pop()
+            if not _uses:
+                sandbox.stop()

@@ -69,12 +69,11 @@ def ours(job: Job) -> None:
 def ours_resumed(job: Job) -> None:
     """Load what is new of the last day, as the schedule does, of every resource ordered by its cursor."""
     from analytics_dagster.catalog import RESOURCES  # noqa: PLC0415
-    from analytics_dagster.ingest.load import Loader  # noqa: PLC0415
-    from analytics_dagster.ingest.warehouse.lock import write_lock  # noqa: PLC0415
+    from analytics_dagster.ingest.load import open_loader  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
     settings, now = _settings(job), datetime.now(UTC)
-    with write_lock(settings), Loader(settings) as loader:
+    with open_loader(settings) as loader:
         for row in RESOURCES:
             if row.cursor and row.cursor == row.ordered_by:
                 load = loader.begin(row, Window(start=now - timedelta(days=1), end=now), resume=True)

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from analytics_dagster.catalog import (
-    BOOKKEEPING_COLUMNS,
     GROUPS,
-    REMOVED_AT,
     RESOURCES,
     Column,
     ColumnType,
@@ -18,12 +16,12 @@ from analytics_dagster.catalog import (
     Origin,
     Reference,
     Resource,
-    WatermarkColumns,
     get_resource,
-    resources_in,
     table_columns,
 )
-from analytics_dagster.catalog.model import validate_catalog
+from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT
+from analytics_dagster.catalog.model import WatermarkColumns, validate_catalog
+from analytics_dagster.ingest.settings import Settings
 
 # Resource, request, rows at, pages of how many rows (None: not in pages), primary key, cursor.
 SPECIFICATION = [
@@ -184,7 +182,7 @@ def test_the_account_key_is_for_projects_teams_and_users() -> None:
 
 
 def test_groups_part_the_resources_by_how_they_are_refreshed() -> None:
-    assert {group: [resource.name for resource in resources_in(group)] for group in GROUPS} == {
+    assert {group: [resource.name for resource in Settings().enabled_resources(group)] for group in GROUPS} == {
         "incremental": ["items", "occurrences", "deploys", "rql_jobs"],
         "reference": ["environments", "projects", "teams", "users"],
         "metrics": ["items_metrics", "top_active_items"],

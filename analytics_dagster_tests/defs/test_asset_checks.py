@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from analytics_dagster.catalog import RESOURCES, Reference, get_resource
 from analytics_dagster.definitions import build_definitions, defs
-from analytics_dagster.defs.asset_checks import specs
+from analytics_dagster.defs.asset_checks import evaluations, specs
 from analytics_dagster.defs.asset_checks.evaluations import (
     evaluate_not_null,
     evaluate_primary_key,
@@ -304,7 +304,7 @@ def test_rows_of_another_file_are_not_compared(good: Project):
 def test_a_check_that_was_killed_before_it_counted_is_passed_over(good: Project, monkeypatch: pytest.MonkeyPatch):
     checked(good)
     with monkeypatch.context() as patch:
-        patch.setattr(specs, "evaluate_primary_key", lambda *_: 1 / 0)
+        patch.setattr(evaluations, "evaluate_primary_key", lambda *_: 1 / 0)
         assert not run_checks(good).success
     assert checked(good)["users", "row_count"].metadata["change"] == 0
 
@@ -412,7 +412,7 @@ def test_a_load_and_its_checks_can_be_one_run(good: Project):
 
 
 def test_a_check_that_breaks_leaves_the_warehouse_closed(good: Project, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(specs, "evaluate_not_null", lambda *_: 1 / 0)
+    monkeypatch.setattr(evaluations, "evaluate_not_null", lambda *_: 1 / 0)
     assert not run_checks(good).success
     with duckdb.connect(str(good.warehouse)) as connection:
         assert connection.execute("SELECT count(*) FROM analytics.users").fetchall()

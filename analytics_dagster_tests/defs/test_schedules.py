@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from analytics_dagster.catalog import RESOURCES, resources_in
+from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs.partitions import MAX_RUNTIME, build_partitions, partitions_due, partitions_to_reread
 from analytics_dagster.ingest.settings import Settings
@@ -254,7 +254,7 @@ def test_a_tick_waits_for_the_schedules_own_run_and_for_no_other(
 
 def test_the_nightly_refresh_sees_what_no_cursor_tells(live: Project, service: Sandbox):
     live.use(service)
-    assert live.materialize(*[resource.name for resource in resources_in("incremental")]).success
+    assert live.materialize(*[resource.name for resource in Settings().enabled_resources("incremental")]).success
     yesterday = int((datetime.now(UTC) - timedelta(days=1)).timestamp())
     late = service.add_deploy(start_time=yesterday, status="succeeded")
     item = next(row for row in reversed(service.rows("items")) if row["status"] == "active")
@@ -265,9 +265,9 @@ def test_the_nightly_refresh_sees_what_no_cursor_tells(live: Project, service: S
     results = [run(live, request, "nightly_refresh") for request in requests]
     assert all(result.success for result in results)
     assert [loaded(result) for result in results] == [
-        {resource.name for resource in resources_in("incremental") if not resource.changes_silently},
-        {resource.name for resource in resources_in("incremental") if resource.changes_silently},
-        {resource.name for resource in resources_in("metrics")},
+        {resource.name for resource in Settings().enabled_resources("incremental") if not resource.changes_silently},
+        {resource.name for resource in Settings().enabled_resources("incremental") if resource.changes_silently},
+        {resource.name for resource in Settings().enabled_resources("metrics")},
     ]
     assert live.sql(f"SELECT count(*) FROM analytics.deploys WHERE id = {late['id']}") == [(1,)]
     assert live.sql(f"SELECT status FROM analytics.items WHERE id = {item['id']}") == [("resolved",)]
@@ -313,6 +313,6 @@ def test_when_the_incremental_assets_are_loaded_is_a_setting(project: Project):
 )
 def test_a_schedule_whose_assets_are_disabled_is_absent(group: Any, gone: set[str], project: Project):
     before = set(schedules())
-    project.set(disabled=",".join(resource.name for resource in resources_in(group)))
+    project.set(disabled=",".join(resource.name for resource in Settings().enabled_resources(group)))
     assert before - set(schedules()) == gone
     definitions().get_repository_def().load_all_definitions()

@@ -7,7 +7,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from analytics_dagster.ingest import client as client_module
 from analytics_dagster.ingest import replies
-from analytics_dagster.ingest.client import ApiClient, Reply, Request
+from analytics_dagster.ingest.client import ApiClient, Reply
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.replies import Endpoint
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
@@ -42,7 +43,7 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
     shared_sandbox.before_reply = None
 
 
-def endpoint_with(url: str, key: str, *, header: str = "api_key") -> Endpoint:
+def endpoint_with(url: str, key: str, *, header: str = "api_key", **request: Any) -> Endpoint:
     return Endpoint(
         resource="occurrences",
         url=url,
@@ -50,6 +51,7 @@ def endpoint_with(url: str, key: str, *, header: str = "api_key") -> Endpoint:
         key_name="api_key",
         kind_of_key="a project's key",
         secrets=(key,),
+        **request,
     )
 
 
@@ -58,7 +60,7 @@ def connected(url: str, key: str = PROJECT_KEY, **options: Any) -> Iterator[ApiC
     """A client of the occurrences that does not dawdle."""
     endpoint = endpoint_with(f"{url}/v1/occurrences", key)
     limits = {"timeout": 5.0, "max_rate_wait": 600.0, "backoff_factor": 0.001}
-    with ApiClient(endpoint, **(limits | options)) as client:
+    with closing(ApiClient(endpoint, **(limits | options))) as client:
         yield client
 
 
@@ -78,21 +80,21 @@ def ids(reply: Reply) -> list[int]:
     return [row["id"] for row in reply.body["result"]["instances"]]
 
 
-def send(client: ApiClient, method: str, **request: Any) -> Reply:
+def send(client: ApiClient, **query: object) -> Reply:
     """The reply to one request."""
-    (reply,) = client.receive(client.send([Request(method=method, **request)]))
+    (reply,) = client.receive(client.send([query]))
     return reply
 
 
 def fetch(client: ApiClient, queries: list[dict[str, object]]) -> list[Reply]:
     """The replies to several queries that are asked together."""
-    return client.receive(client.send([Request(query=query) for query in queries]))
+    return client.receive(client.send(queries))
 
 
 def failure(client: ApiClient, **query: object) -> AnalyticsApiError:
     """The error that a request ends with."""
     with pytest.raises(AnalyticsApiError) as error:
-        send(client, "GET", query=query)
+        send(client, **query)
     assert error.value.resource == "occurrences"
     assert str(error.value).startswith("occurrences: ")
     assert str(error.value).endswith(".")
@@ -103,17 +105,18 @@ def failure(client: ApiClient, **query: object) -> AnalyticsApiError:
 
 
 def test_a_reply_is_its_parsed_body(client: ApiClient, sandbox: Sandbox) -> None:
-    reply = send(client, "GET", query={"page": 2, "limit": 10})
+    reply = send(client, page=2, limit=10)
 
     assert ids(reply) == [row["id"] for row in sandbox.rows("occurrences")[10:20]]
     assert [(request.key, request.query) for request in sandbox.requests] == [("project", {"page": "2", "limit": "10"})]
-    assert client.traffic.as_dict() == {"requests": 1, "retries": 0, "seconds_waited": 0.0}
+    assert asdict(client.traffic) == {"requests": 1, "retries": 0, "seconds_waited": 0.0}
 
 
 def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
-    endpoint = endpoint_with(f"{sandbox.url}/v1/metrics/items", PROJECT_KEY)
-    with ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001) as client:
-        reply = send(client, "POST", body={"item_counters": [1, 2]})
+    body = {"item_counters": [1, 2]}
+    endpoint = endpoint_with(f"{sandbox.url}/v1/metrics/items", PROJECT_KEY, method="POST", body=body)
+    with closing(ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)) as client:
+        reply = send(client)
 
     assert [row["item_counter"] for row in reply.body["result"]["metrics"]] == [1, 2]
     assert sandbox.requests[0].body == {"item_counters": [1, 2]}
@@ -122,8 +125,8 @@ def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
 def test_the_key_is_sent_in_the_configured_header() -> None:
     with Sandbox(header="X-Access-Token", history_days=1) as sandbox:
         endpoint = endpoint_with(f"{sandbox.url}/v1/deploys", PROJECT_KEY, header="X-Access-Token")
-        with ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001) as client:
-            send(client, "GET")
+        with closing(ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)) as client:
+            send(client)
 
         assert [request.key for request in sandbox.requests] == ["project"]
 
@@ -131,7 +134,7 @@ def test_the_key_is_sent_in_the_configured_header() -> None:
 def test_a_compressed_reply_is_read(client: ApiClient, sandbox: Sandbox) -> None:
     sandbox.fail_next("gzip")
 
-    assert len(ids(send(client, "GET"))) == 20
+    assert len(ids(send(client))) == 20
     assert len(sandbox.requests) == 1
 
 
@@ -151,7 +154,7 @@ def test_a_compressed_reply_is_read(client: ApiClient, sandbox: Sandbox) -> None
 )
 def test_values_that_fast_parsers_refuse_or_round_arrive_exactly(text: str, value: Any) -> None:
     with replying(f'{{"err":0,"result":{{"value":{text}}}}}'.encode()) as url, connected(url) as client:
-        received = send(client, "GET").body["result"]["value"]
+        received = send(client).body["result"]["value"]
 
     assert received == value
     assert type(received) is type(value)
@@ -159,7 +162,7 @@ def test_values_that_fast_parsers_refuse_or_round_arrive_exactly(text: str, valu
 
 def test_a_reply_with_nan_is_read() -> None:
     with replying(b'{"err":0,"result":[NaN, 5]}') as url, connected(url) as client:
-        nan, five = send(client, "GET").body["result"]
+        nan, five = send(client).body["result"]
 
     assert math.isnan(nan)
     assert five == 5
@@ -179,7 +182,7 @@ def test_what_may_pass_is_retried_up_to_three_times(
     sandbox.fail_next(kind, times=times, **options)
 
     with connected(sandbox.url, timeout=0.2 if kind == "slow" else 5.0) as client:
-        reply = send(client, "GET", query={"page": 3})
+        reply = send(client, page=3)
 
     assert ids(reply) == [row["id"] for row in sandbox.rows("occurrences")[40:60]]
     assert (client.traffic.requests, client.traffic.retries) == (times + 1, times)
@@ -207,7 +210,7 @@ def test_waits_double_from_the_backoff_factor(sandbox: Sandbox) -> None:
     sandbox.fail_next("status", status=503, times=3)
 
     with connected(sandbox.url, backoff_factor=0.02) as client:
-        send(client, "GET")
+        send(client)
 
     assert client.traffic.seconds_waited == pytest.approx(0.02 + 0.04 + 0.08)
 
@@ -218,7 +221,7 @@ def test_every_retry_is_told_with_its_reason(
     sandbox.fail_next("status", status=502)
     sandbox.fail_next("reset")
 
-    send(client, "GET")
+    send(client)
 
     assert [record.getMessage() for record in caplog.records if record.name == client_module.__name__] == [
         "occurrences: HTTP 502; retry 1 of 3 in 0.0 s",
@@ -366,7 +369,7 @@ def test_a_key_in_a_redirect_is_redacted(sandbox: Sandbox) -> None:
 
 
 def test_no_object_shows_the_key(client: ApiClient, sandbox: Sandbox) -> None:
-    reply = send(client, "GET")
+    reply = send(client)
     endpoint = endpoint_with(sandbox.url, PROJECT_KEY)
 
     assert PROJECT_KEY not in "".join(
@@ -390,7 +393,7 @@ def test_a_429_waits_for_the_announced_end_of_the_window_and_counts_as_a_retry(
     sandbox.fail_next("status", status=429, remaining_seconds=1)
     began = time.monotonic()
 
-    assert len(ids(send(client, "GET"))) == 20
+    assert len(ids(send(client))) == 20
 
     assert 1 <= time.monotonic() - began < PATIENCE
     assert (client.traffic.requests, client.traffic.retries) == (2, 1)
@@ -452,7 +455,7 @@ def test_a_429_does_not_use_up_its_retries_before_the_window_ends(
     headers: dict[str, str], window: float, requests: int, clock: Clock
 ) -> None:
     with used_up(clock, until=window, headers=headers) as url, connected(url, backoff_factor=2) as client:
-        send(client, "GET")
+        send(client)
 
     assert (client.traffic.requests, client.traffic.retries) == (requests, requests - 1)
     assert clock.now == client.traffic.seconds_waited >= window
@@ -463,12 +466,12 @@ def test_when_the_window_is_used_up_the_next_request_waits_for_the_next_one() ->
         Sandbox(clock=lambda: ONE_SECOND_TO_THE_MINUTE, history_days=1, rate_limit=2) as sandbox,
         connected(sandbox.url) as client,
     ):
-        send(client, "GET")
+        send(client)
         assert client.traffic.seconds_waited == 0
-        send(client, "GET")
+        send(client)
         sandbox.clock_offset = 1
         began = time.monotonic()
-        send(client, "GET")
+        send(client)
 
         assert 0.9 <= time.monotonic() - began < PATIENCE
         assert [request.status for request in sandbox.requests] == [200, 200, 200]
@@ -482,7 +485,7 @@ def test_when_the_next_window_is_too_far_nothing_more_is_asked() -> None:
         Sandbox(clock=lambda: a_minute_to_go, history_days=1, rate_limit=1) as sandbox,
         connected(sandbox.url, max_rate_wait=5) as client,
     ):
-        send(client, "GET")
+        send(client)
         error = failure(client)
 
         assert error.status == 429
@@ -516,7 +519,7 @@ def test_requests_are_on_their_way_before_anyone_waits_for_their_replies(client:
     all_there = threading.Barrier(3)
     sandbox.before_reply = lambda *_: all_there.wait(PATIENCE) and None
 
-    asked = client.send([Request(query={"page": page}) for page in (1, 2)])
+    asked = client.send([{"page": page} for page in (1, 2)])
     all_there.wait(PATIENCE)  # the service has both
 
     assert [len(ids(reply)) for reply in client.receive(asked)] == [20, 20]
@@ -527,8 +530,8 @@ def test_nothing_is_sent_early_while_the_rate_limit_is_used_up() -> None:
         Sandbox(clock=lambda: ONE_SECOND_TO_THE_MINUTE, history_days=1, rate_limit=1) as sandbox,
         connected(sandbox.url) as client,
     ):
-        send(client, "GET")
-        asked = client.send([Request(query={"page": 2})])
+        send(client)
+        asked = client.send([{"page": 2}])
         assert client.traffic.requests == 1
         sandbox.clock_offset = 1
 
@@ -596,10 +599,10 @@ def test_a_connection_that_the_service_ended_is_opened_anew() -> None:
 
     with serving(HangingUp) as address, connected(f"http://{address}") as client:
         for _ in range(3):
-            send(client, "GET")
+            send(client)
             assert ended.acquire(timeout=PATIENCE)
 
-    assert client.traffic.as_dict() == {"requests": 3, "retries": 0, "seconds_waited": 0.0}
+    assert asdict(client.traffic) == {"requests": 3, "retries": 0, "seconds_waited": 0.0}
 
 
 def test_nothing_is_on_its_way_after_a_failure_and_the_close(sandbox: Sandbox) -> None:

@@ -13,9 +13,10 @@ import pytest
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 
 from analytics_dagster.catalog import RESOURCES, get_resource
-from analytics_dagster.ingest import pages
+from analytics_dagster.ingest import read_request
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.pages import Page, ReadRequest
+from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.source import READERS
 from analytics_dagster.sandbox import Sandbox
@@ -78,7 +79,7 @@ def read(reader: str, url: str, edit: Callable[[Any], None], monkeypatch: pytest
         edit(config)
         return config
 
-    rest_api_config = pages.rest_api_config
+    rest_api_config = read_request.rest_api_config
     request = ReadRequest(
         resource=get_resource("deploys"),
         settings=Settings(base_url=url, api_key="k1", reader=reader),
@@ -87,7 +88,7 @@ def read(reader: str, url: str, edit: Callable[[Any], None], monkeypatch: pytest
         now=NOW,
     )
     with monkeypatch.context() as patch:
-        patch.setattr(pages, "rest_api_config", edited_config)
+        patch.setattr(read_request, "rest_api_config", edited_config)
         return list(READERS[reader](request, request.configs(url)))
 
 

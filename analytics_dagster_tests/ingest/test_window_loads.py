@@ -11,14 +11,14 @@ from analytics_dagster_tests.support.project import Project, a_project, material
 from analytics_dagster_tests.support.service import a_service, truth
 
 INCREMENTAL = [resource.name for resource in RESOURCES if resource.incremental]
-NOW = datetime.now(UTC)
 FORMATS = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%d-%H:%M"}
 SPANS = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}
 
 
 def partitions(kind: str, count: int) -> list[str]:
     """Keys of the newest partitions, the open one last."""
-    return [(NOW - SPANS[kind] * back).strftime(FORMATS[kind].replace("%M", "00")) for back in reversed(range(count))]
+    now = datetime.now(UTC)
+    return [(now - SPANS[kind] * back).strftime(FORMATS[kind].replace("%M", "00")) for back in reversed(range(count))]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from analytics_dagster.ingest import client, transport
+from analytics_dagster.ingest import client, fast_reader
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.http_replies import Clock, replying
@@ -52,11 +52,11 @@ def test_each_batch_of_pages_has_a_line_with_its_pages_and_rows_and_the_rate(
     project: Project, day: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     project.use(day)
-    caplog.set_level(logging.DEBUG, logger=transport.__name__)
+    caplog.set_level(logging.DEBUG, logger=fast_reader.__name__)
 
     report = load("occurrences")
 
-    batches = [BATCH.fullmatch(line) for line in lines(caplog, transport.__name__)]
+    batches = [BATCH.fullmatch(line) for line in lines(caplog, fast_reader.__name__)]
     assert len(batches) > 5
     assert all(batches)
     pages = [page for batch in batches if batch for page in pages_of(batch[1])]
@@ -70,13 +70,13 @@ def test_each_batch_of_pages_has_a_line_with_its_pages_and_rows_and_the_rate(
 def test_a_batch_is_more_than_a_detail_once_every_few_seconds(
     seconds: float, level: int, project: Project, day: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    project.monkeypatch.setattr(transport, "SECONDS_BETWEEN_LINES", seconds)
-    caplog.set_level(logging.DEBUG, logger=transport.__name__)
+    project.monkeypatch.setattr(fast_reader, "SECONDS_BETWEEN_LINES", seconds)
+    caplog.set_level(logging.DEBUG, logger=fast_reader.__name__)
     project.use(day)
 
     load("deploys")
 
-    assert {record.levelno for record in caplog.records if record.name == transport.__name__} == {level}
+    assert {record.levelno for record in caplog.records if record.name == fast_reader.__name__} == {level}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -135,7 +135,7 @@ def logged(project: Project, result: dg.ExecuteInProcessResult, level: int) -> l
 def test_a_run_in_the_ui_has_the_lines_of_its_loads(logged_project: Project, day: Sandbox) -> None:
     project = logged_project
     project.use(day)
-    project.monkeypatch.setattr(transport, "SECONDS_BETWEEN_LINES", 0.0)
+    project.monkeypatch.setattr(fast_reader, "SECONDS_BETWEEN_LINES", 0.0)
     day.fail_next("status", resource="deploys", status=502)
 
     result = project.materialize("deploys", partition=daily_partition())

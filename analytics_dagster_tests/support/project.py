@@ -21,9 +21,8 @@ from dlt.common.runtime.run_context import active, switch_context
 from analytics_dagster.catalog import get_resource
 from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs.jobs import DATA_CHECKS
-from analytics_dagster.ingest.load import Loader, LoadReport
+from analytics_dagster.ingest.load import LoadReport, load_resource
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
@@ -108,12 +107,7 @@ def daily_partition(days_ago: int = 0) -> str:
 
 def load(name: str, window: Window | None = None, *, resume: bool = False) -> LoadReport:
     """Load a resource as the assets do, without Dagster, with the settings of the working directory."""
-    settings = load_settings()
-    with write_lock(settings), Loader(settings) as loader:
-        load = loader.begin(get_resource(name), window, resume=resume)
-        if load.source:
-            load.pipeline.run(load.source)
-        return load.finish()
+    return load_resource(get_resource(name), load_settings(), window, resume=resume)
 
 
 def materializations(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:

@@ -33,9 +33,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from analytics_dagster.catalog import RESOURCES, get_resource
 from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
 from analytics_dagster.ingest.errors import AnalyticsApiError, find_analytics_error
-from analytics_dagster.ingest.load import Loader
+from analytics_dagster.ingest.load import open_loader
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.benchmark.plots import plot
@@ -229,7 +228,7 @@ class Simulation:
             self._service.fail_next(kind, times=self._chance.randrange(1, 7), **options)
             self.happened["faults"] += 1
         try:
-            with write_lock(self._settings), Loader(self._settings) as loader:
+            with open_loader(self._settings) as loader:
                 load = loader.begin(get_resource(name), window, resume=resume)
                 if load.source:
                     load.pipeline.run(load.source)

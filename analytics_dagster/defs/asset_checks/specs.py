@@ -17,20 +17,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from analytics_dagster.catalog import Resource
-from analytics_dagster.defs.asset_checks.evaluations import (
-    NOT_LOADED_YET,
-    evaluate_not_null,
-    evaluate_primary_key,
-    evaluate_references,
-    evaluate_rejected_rows,
-    evaluate_row_count,
-    evaluate_unknown_fields,
-)
-from analytics_dagster.defs.asset_checks.freshness import (
-    evaluate_complete_history,
-    evaluate_freshness,
-    evaluate_never_loaded,
-)
+from analytics_dagster.defs.asset_checks import evaluations, freshness
 from analytics_dagster.defs.asset_checks.inputs import CheckInputs
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
@@ -56,7 +43,7 @@ class Check:
     description: str
     severity: dg.AssetCheckSeverity | None
     evaluate: Callable[[CheckInputs], dg.AssetCheckResult]
-    evaluate_missing: Callable[[Resource], dg.AssetCheckResult] = lambda _: NOT_LOADED_YET
+    evaluate_missing: Callable[[Resource], dg.AssetCheckResult] = lambda _: evaluations.NOT_LOADED_YET
     applies_to: Callable[[Resource, Settings], bool] = lambda *_: True
 
     def key(self, resource: Resource) -> dg.AssetCheckKey:
@@ -70,7 +57,7 @@ def _evaluate_references(inputs: CheckInputs) -> dg.AssetCheckResult:
     assert reference
     before = min(inputs.profile.newest_row or inputs.now, inputs.now) - reference.tolerated
     unmatched = inputs.tables.unmatched(inputs.resource, before=before)
-    return evaluate_references(reference, inputs.profile, unmatched, before=before)
+    return evaluations.evaluate_references(reference, inputs.profile, unmatched, before=before)
 
 
 CHECKS = (
@@ -78,16 +65,16 @@ CHECKS = (
         name="freshness",
         description="The data is there up to now, within the limits of the catalog.",
         severity=None,  # WARN, then ERROR, by the limits of the resource
-        evaluate=lambda inputs: evaluate_freshness(
+        evaluate=lambda inputs: freshness.evaluate_freshness(
             inputs.resource.freshness, inputs.coverage(), inputs.profile.newest_row, now=inputs.now
         ),
-        evaluate_missing=lambda resource: evaluate_never_loaded(resource.freshness),
+        evaluate_missing=lambda resource: freshness.evaluate_never_loaded(resource.freshness),
     ),
     Check(
         name="complete_history",
         description="Every day since start_date is loaded.",
         severity=WARN,
-        evaluate=lambda inputs: evaluate_complete_history(
+        evaluate=lambda inputs: freshness.evaluate_complete_history(
             inputs.resource, inputs.tables.windows(inputs.resource), build_partitions(inputs.settings), now=inputs.now
         ),
         applies_to=lambda resource, _: resource.incremental,
@@ -96,7 +83,7 @@ CHECKS = (
         name="primary_key",
         description="The primary key is unique, and never null.",
         severity=ERROR,
-        evaluate=lambda inputs: evaluate_primary_key(
+        evaluate=lambda inputs: evaluations.evaluate_primary_key(
             inputs.resource, inputs.profile, inputs.tables.repeated_keys(inputs.resource)
         ),
     ),
@@ -104,13 +91,13 @@ CHECKS = (
         name="not_null",
         description="Columns that are declared to have a value have one.",
         severity=ERROR,
-        evaluate=lambda inputs: evaluate_not_null(inputs.profile),
+        evaluate=lambda inputs: evaluations.evaluate_not_null(inputs.profile),
     ),
     Check(
         name="unknown_fields",
         description="The service sends no field that the catalog does not know.",
         severity=WARN,
-        evaluate=lambda inputs: evaluate_unknown_fields(
+        evaluate=lambda inputs: evaluations.evaluate_unknown_fields(
             inputs.tables.unknown_fields(inputs.resource, since=inputs.recent_since), since=inputs.recent_since
         ),
     ),
@@ -118,7 +105,7 @@ CHECKS = (
         name="rejected_rows",
         description="No row was set aside because it does not fit its columns.",
         severity=WARN,
-        evaluate=lambda inputs: evaluate_rejected_rows(
+        evaluate=lambda inputs: evaluations.evaluate_rejected_rows(
             inputs.tables.rejected(inputs.resource, since=inputs.recent_since), since=inputs.recent_since
         ),
     ),
@@ -126,7 +113,7 @@ CHECKS = (
         name="row_count",
         description="The table has no fewer rows than at the last check.",
         severity=WARN,
-        evaluate=lambda inputs: evaluate_row_count(
+        evaluate=lambda inputs: evaluations.evaluate_row_count(
             inputs.resource, inputs.profile.rows, inputs.previous_figure("row_count", "rows")
         ),
     ),

@@ -145,19 +145,16 @@ class LoadState:
 
     def watermark(self, resource: Resource) -> WatermarkValues | None:
         """Return the watermark of a resource's table; None if it declares none or has no row."""
-        if resource.watermark is None or not self.row_count(resource):
+        if resource.watermark is None:
             return None
-        (key,) = resource.primary_key
-        table = "{" + resource.name + "}"
-        names = resource.watermark.labels
-        settled = self._run(f"SELECT count({resource.watermark.settled_by}) FROM {table}")
-        newest = self._run(
-            f"SELECT {', '.join((key, *names))} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
-        )
+        (key,), labels, table = resource.primary_key, resource.watermark.labels, "{" + resource.name + "}"
+        columns = ", ".join((f"(SELECT count({resource.watermark.settled_by}) FROM {table})", key, *labels))
+        rows = self._run(f"SELECT {columns} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})")
+        if not rows:
+            return None
+        settled, newest, *values = rows[0]
         return WatermarkValues(
-            settled_rows=settled[0][0],
-            newest_key=newest[0][0],
-            labels={name: str(value) for name, value in zip(names, newest[0][1:], strict=True)},
+            settled_rows=settled, newest_key=newest, labels=dict(zip(labels, map(str, values), strict=True))
         )
 
     def mark_removed(self, resource: Resource, *, read_from: datetime, new_rows: int) -> int:

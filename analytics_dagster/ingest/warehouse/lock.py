@@ -1,6 +1,6 @@
 """Locks of the DuckDB file across processes, because DuckDB takes one writer.
 
-    with write_lock(settings) as location, Loader(settings) as loader:
+    with write_lock(settings) as location:
         ...
 
 https://duckdb.org/docs/stable/connect/concurrency

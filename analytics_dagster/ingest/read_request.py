@@ -1,12 +1,11 @@
-"""Pages of raw rows, and the request for those of one load: the interface of the two readers.
+"""The request to read one resource, which both readers take: `fast_reader.py` and `rest_api_reader.py`.
 
-`fast_reader.py` and `rest_api_reader.py` implement it; `source.py` chooses by the setting `reader`.
+`source.py` chooses the reader by the setting `reader`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
@@ -15,23 +14,6 @@ from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """One page of a list.
-
-    Attributes:
-        number: Number of the page, from 1.
-        rows: Raw rows.
-        envelope: The reply's `result` around them.
-        read_at: When the request was sent, UTC.
-    """
-
-    number: int
-    rows: list[Any]
-    envelope: Any
-    read_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
