@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.documents import README, current
+from analytics_dagster_tests.support.project import Project
+from analytics_dagster_tests.support.service import truth
 
 ROOT = README.parent
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,6 +45,16 @@ def test_every_toml_example_of_the_readme_parses():
     for example in examples:
         for part in re.split(r"(?=# \.dlt/)", example):
             tomllib.loads(part)
+
+
+def test_the_example_for_notebooks_loads_and_records_coverage(project: Project, service: Sandbox):
+    project.use(service)
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+    exec(example, {})
+
+    assert {row[0] for row in project.rows("deploys", "id")} == truth(service, "deploys")
+    assert project.rows("load_windows", "resource", "window_start") == [("deploys", None)]
 
 
 def test_the_workspace_and_the_project_name_the_same_location():

@@ -1,5 +1,4 @@
-"""Pure dlt: from the catalog's rows to tables in the warehouse. Runs without Dagster; see `load.py` for how.
+"""Pure dlt: from the catalog's resources to tables in the warehouse. Runs without Dagster: see `load.py`.
 
-`settings` → `connection` → `client` fetches pages, `walk` says which, `transport` shows both to dlt's REST client,
-`rows` types what comes, `source` puts it together for dlt, `warehouse` is where it goes, `load` does it all.
+docs/architecture.md walks through the modules in the order of the data.
 """

@@ -1,20 +1,23 @@
-"""Which pages of a list to ask for, in what order, and when to stop. Pure: no HTTP, no dlt, no clock.
+"""Pagination: chooses the pages of a numbered list that hold a window. Pure: no HTTP, no dlt, no clock.
 
-A walk is a generator that yields the numbers of the pages it wants next and is sent those pages back. All
-pages of one request may be fetched at the same time; a request is made only after the one before it was
-answered. Lists are newest first, numbered from 1, and alive: rows arrive at the head and push the others
-towards the end while they are read.
+`paginate` is a generator: it yields the numbers of the pages to read next, and is sent those pages. All pages of a
+request may be fetched at the same time; the next request comes after its pages were sent. Lists are newest first,
+numbered from 1, and alive: rows arrive at the head and push the others towards the end while they are read.
 
-*What can be lost.* Of two neighbouring pages the deeper one may be served first; a row that arrives in between
-moves the last row of the upper page into the deeper one, which has been served already: nobody sees that
-row. Pages asked for one after the other only see rows twice, never miss one. So pages that were fetched
-together count only with proof: page 1 is read along with every request, and if it is the same before and
-after, nothing arrived. Where it changed, the pages are fetched once more. A page fetched again was served
-after its upper neighbour; if it shares a row with its first version, the two together leave no gap. If it
-does not (the list grew by more than a page), the pages are read one by one.
+    requests = paginate(order, Bounds(start=start, end=end), read_ahead=8, name="deploys")
+    request = next(requests)
+    request = requests.send([fetch(number) for number in request.numbers])
 
-A row that vanishes from the list moves the others up and can hide one from any reader of numbered pages. That
-is not noticed here; the nightly refresh reads the recent windows again.
+Rows can be hidden by arrivals. If the deeper of two neighbouring pages is served first, a row that arrives in between
+moves the last row of the upper page into the deeper one, which was served already, so no page shows that row. Pages
+that are requested one after the other can only repeat rows. Therefore pages that were fetched together need a proof:
+page 1 is read with every request, and if it is the same before and after, no row arrived. If it changed, the pages are
+fetched again. A page that is fetched again is served after its upper neighbour; if it shares a row with its first
+version, the two leave no gap. If it shares none, because the list grew by more than a page, the pages are read one by
+one.
+
+Rows can be hidden by deletions too: a deleted row moves the others up. Numbered pages cannot show that; the nightly
+refresh reads the recent windows again.
 """
 
 import logging
@@ -30,7 +33,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 DISORDER_SECONDS = 60
-"""How far rows of a list may be out of their order; the service promises a few seconds."""
+"""Seconds by which rows of a list may be out of order; the service shows a few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +72,18 @@ class PageRequest:
 
 
 PageRequests = Generator[PageRequest, Sequence[Page], None]
-"""Yields requests, is sent their pages in the order of `PageRequest.numbers`."""
+"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOrder:
-    """How to read a row of a list.
+    """The order of a list.
 
     Attributes:
-        key: A row's identity; None for something that is no row.
-        time: The time the list is ordered by, in epoch seconds; None if the row has no plausible one, which
-            then steers nothing.
-        ordered: Whether the list is ordered by that time at all. An unordered one is read page by page.
+        key: Returns the key of a raw row; None if the value is not a row.
+        time: Returns the time of a raw row by which the list is ordered, in epoch seconds; None if it is implausible,
+            so that it does not influence the choice of pages.
+        ordered: Whether the list is ordered by that time. An unordered list is read page by page.
     """
 
     key: Callable[[Any], Hashable]
@@ -90,28 +93,28 @@ class ListOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The part of the list that is wanted, in epoch seconds of its order: `[start, end)`; None is no bound."""
+    """The wanted part of a list, in epoch seconds of its order: `[start, end)`; None for no bound."""
 
     start: int | None = None
     end: int | None = None
 
 
 ROWS_AHEAD = 4_000
-"""Rows to ask for at a time at most, however large the pages are: parsed, they take memory."""
+"""Most rows of one request, whatever the page size: parsed rows take memory."""
 
 _WRONG_GUESSES = 2
-"""After so many guesses that left more than half of the pages the next one halves them: rows do not come evenly."""
+"""After this many guesses that left more than half of the pages, bisect: the rows are not evenly spread."""
 
 _Identity = tuple[Hashable, int | None]
-"""A version of a row: its key and its time. A row that moved to the head has another time, and proves nothing."""
+"""A version of a row: its key and its time. A row that moved to the head is another version."""
 
 _REMEMBERED_PAGES = 100
-"""Pages whose rows are recognised when they come again, pushed deeper by a burst of new ones."""
+"""Pages whose rows are recognised when a burst of new rows pushes them deeper."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the walk remembers of a page."""
+    """The keys and times of a page that was read."""
 
     number: int
     entries: tuple[_Identity, ...]
@@ -135,14 +138,14 @@ class _Seen:
         return bool(self.times) and max(self.times) < start - DISORDER_SECONDS
 
     def ascends(self) -> bool:
-        """Whether a row is newer than one before it on the page."""
+        """Return whether a row is newer than one before it on the page."""
         return any(
             time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min), strict=True)
         )
 
 
 def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
-    """The page between two that would be the last wholly newer than `end` if rows came evenly."""
+    """Return the page between two that would be the last wholly newer than `end` if rows were evenly spread."""
     newer, older = min(upper.times), max(lower.times, default=None)
     if older is None or not older < newer:
         return (upper.number + lower.number) // 2
@@ -151,7 +154,7 @@ def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
 
 
 class _OutOfOrderError(Exception):
-    """A page is newer than the one before it: neither seeking nor stopping can be trusted."""
+    """A page is newer than the one before it, so neither seeking nor stopping is safe."""
 
 
 def single_page() -> PageRequests:
@@ -159,30 +162,30 @@ def single_page() -> PageRequests:
     yield PageRequest((1,))
 
 
-def paginate(reading: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) -> PageRequests:
+def paginate(order: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) -> PageRequests:
     """Yield the pages that hold the rows within `bounds`, and as few others as possible.
 
     Args:
-        reading: How to read a row.
-        bounds: What is wanted.
-        read_ahead: Pages to ask for at a time, beside the proof of continuity.
+        order: How the list is ordered.
+        bounds: The wanted part of the list.
+        read_ahead: Pages of one request, beside the proof of continuity.
         name: The list's name, for warnings.
 
     Yields:
         Requests of at most `read_ahead` pages and a proof.
     """
     try:
-        yield from _Paginator(reading, read_ahead=read_ahead if reading.ordered else 1).run(bounds)
+        yield from _Paginator(order, read_ahead=read_ahead if order.ordered else 1).run(bounds)
     except _OutOfOrderError as disorder:
         logger.warning("%s: %s. Reading the whole list instead of the window's pages.", name, disorder)
-        yield from _Paginator(replace(reading, ordered=False), read_ahead=1).run(Bounds())
+        yield from _Paginator(replace(order, ordered=False), read_ahead=1).run(Bounds())
 
 
 class _Paginator:
-    """The state of one walk."""
+    """The state of one pass over a list."""
 
-    def __init__(self, reading: ListOrder, *, read_ahead: int) -> None:
-        self._reading = reading
+    def __init__(self, order: ListOrder, *, read_ahead: int) -> None:
+        self._order = order
         self._most = read_ahead
         self._head: _Seen | None = None
         """Page 1, as it was last read."""
@@ -192,7 +195,7 @@ class _Paginator:
         """Newest time on any of them."""
 
     def run(self, bounds: Bounds) -> PageRequests:
-        if not self._reading.ordered:
+        if not self._order.ordered:
             yield from self._read(None, None)
             return
         last = None if bounds.end is None else (yield from self._seek(bounds.end))
@@ -209,7 +212,7 @@ class _Paginator:
         return seen[1:] if proof else seen
 
     def _remember(self, page: Page) -> _Seen:
-        key, time = self._reading.key, self._reading.time
+        key, time = self._order.key, self._order.time
         return _Seen(page.number, tuple((key(row), time(row)) for row in page.rows))
 
     # -- seeking ------------------------------------------------------------------------------------------
@@ -217,9 +220,9 @@ class _Paginator:
     def _seek(self, end: int) -> Generator[PageRequest, Sequence[Page], _Seen | None]:
         """Find the last page that is wholly newer than `end`, by galloping and bisecting.
 
-        Returns page 1 itself where not even that is wholly newer, None where the list is empty. Rows that
-        arrive meanwhile move the wanted ones deeper, never onto a page before. The page below the one
-        returned may have been read on the way, but before it: it is to be read again.
+        Returns page 1 if not even that is wholly newer, None if the list is empty. Rows that arrive meanwhile move
+        the wanted ones deeper, never to an earlier page. The page after the returned one must be read again, even if
+        it was read on the way: that was before the returned one.
         """
         upper: _Seen | None = None
         number = 1
@@ -228,7 +231,7 @@ class _Paginator:
             (lower,) = yield from self._ask(number)
             yield from self._verify_order(upper, lower, head_before)
             if not lower.wholly_newer(end) or (upper and lower.identities <= upper.identities):
-                break  # the latter where the service ignores the page number
+                break  # the page repeats the one before: the service ignores the page number
             upper, number = lower, number * 2
         if upper is None:
             return None if lower.empty else lower
@@ -268,9 +271,9 @@ class _Paginator:
                     ended = yield from self._ends_at(page, pages)
                     if not ended and page.number not in holes:
                         holes.add(page.number)
-                        break  # it is asked for again, and what follows after it
+                        break  # request it again, then the pages after it
                 yield from self._verify_order(last, page, head_at_request)
-                # Not on page 1: only a second one tells that the list is newest first.
+                # Not on page 1: only a second page shows that the list is newest first.
                 ended = ended or (start is not None and page.number > 1 and page.wholly_older(start))
                 ended = ended or (yield from self._repeats_head(last, page))
                 if ended:
@@ -282,10 +285,10 @@ class _Paginator:
                 yield from self._repair(unproven)
 
     def _size(self, read: int, last: _Seen | None, start: int | None) -> int:
-        """How many pages to ask for after the ones that were read.
+        """Return the number of pages to request next.
 
-        Slowly at first, as many again as were read already: most windows end on their second page. Then no more
-        than are likely to be left, and not more rows than `ROWS_AHEAD`.
+        At first as many as were read already, because most windows end on their second page; then no more than are
+        likely to be left, and no more rows than `ROWS_AHEAD`.
         """
         size = min(max(1, read), self._most)
         if last is None or not last.entries:
@@ -298,21 +301,21 @@ class _Paginator:
         return min(size, 1 + max(0, math.ceil(left)))
 
     def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Whether the list ends at an empty page, rather than having a hole there: the next is empty too."""
+        """Return whether the list ends at an empty page: it does if the pages after it are empty too."""
         later = [page for page in pages if page.number > empty.number]
         if not later:
             later = yield from self._ask(empty.number + 1)
         return all(page.empty for page in later)
 
     def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Whether the service ignores the page number and would send the first page for ever.
+        """Return whether the service ignores the page number and would send the first page for ever.
 
-        A page without a new row is no proof: that many rows may have arrived since the page before it.
+        A page without a new row does not prove that: as many rows may have arrived since the page before it.
         """
         if page.empty or last is None or page.identities - last.identities:
             return False
         if not page.identities:
-            return page.entries == last.entries  # nothing on it is a row: equal is all it can be
+            return page.entries == last.entries  # no entry is a row, so only equality can be compared
         yield from self._ask(proof=True)
         return self._head is not None and page.identities <= self._head.identities
 
@@ -321,13 +324,13 @@ class _Paginator:
     ) -> Generator[PageRequest, Sequence[Page], None]:
         """Raise if a row is newer than one before it.
 
-        Rows that were seen before were pushed deeper; rows newer than any before may have just arrived, which page 1
-        tells, compared with `head_before`, as it was before they could.
+        Rows that were seen before were pushed deeper. Rows newer than all before may have just arrived: then page 1
+        differs from `head_before`, its state before they could.
         """
         known, newest = list(self._recent), self._newest
         self._recent.append(page)
         self._newest = max((*page.times, newest))
-        if not self._reading.ordered:
+        if not self._order.ordered:
             return
         if page.ascends():
             raise _OutOfOrderError(f"page {page.number} holds rows newer than those before them")
@@ -363,6 +366,6 @@ class _Paginator:
                 hole = True
                 if (yield from self._ends_at(page)):
                     return
-                continue  # once more: it had no rows, but the one after it has
+                continue  # fetch it again: the page after it has rows
             hole = False
             number += 1
