@@ -20,7 +20,7 @@ from analytics_dagster.defs.alerts import describe_failures
 from analytics_dagster.defs.jobs import INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
 from analytics_dagster.defs.partitions import build_partitions, range_tags
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.configuration import project_root
+from analytics_dagster.ingest.config_providers import project_root
 from analytics_dagster.ingest.warehouse.location import warehouse_location
 
 DAYS = 3

@@ -9,7 +9,7 @@ README's table. An eleventh resource is one more entry in `resources.py`.
     columns = {resource.name: table_columns(resource) for resource in RESOURCES}
 """
 
-from analytics_dagster.catalog.columns import table_columns
+from analytics_dagster.catalog.loader_columns import table_columns
 from analytics_dagster.catalog.model import (
     GROUPS,
     Column,

@@ -1,7 +1,7 @@
 """Settings: names, defaults, meanings and valid values.
 
 They are set under `[sources.analytics]` in `.dlt/config.toml` (secrets in `.dlt/secrets.toml`), or in environment
-variables such as `SOURCES__ANALYTICS__BASE_URL`. `configuration.py` finds the values, the model below validates them:
+variables such as `SOURCES__ANALYTICS__BASE_URL`. `config_providers.py` finds the values, the model below validates them:
 
     settings = load_settings()
     settings.base_url
@@ -16,7 +16,7 @@ from croniter import croniter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
 
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
-from analytics_dagster.ingest.configuration import ENVIRONMENT_PREFIX, SECTION, find_values
+from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTION, find_values
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.redaction import redact
 

@@ -27,7 +27,7 @@ from analytics_dagster.ingest.rest_api_reader import read_rest_api
 from analytics_dagster.ingest.schema import REJECTED_ROWS, column_hints
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window
-from analytics_dagster.sandbox.shared import shared_sandbox
+from analytics_dagster.sandbox.shared_sandbox import shared_sandbox
 
 READERS: dict[str, Callable[[ReadRequest, Sequence[RESTAPIConfig]], Iterator[Page]]] = {
     "fast": read_fast,

@@ -19,7 +19,7 @@ from analytics_dagster.catalog import (
     get_resource,
     table_columns,
 )
-from analytics_dagster.catalog.columns import BOOKKEEPING_COLUMNS, REMOVED_AT
+from analytics_dagster.catalog.loader_columns import BOOKKEEPING_COLUMNS, REMOVED_AT
 from analytics_dagster.catalog.model import WatermarkColumns, validate_catalog
 from analytics_dagster.ingest.settings import Settings
 

@@ -12,7 +12,7 @@ from dagster._utils.schedules import is_valid_cron_schedule
 from dlt.common.runtime.run_context import active, switch_context
 from pydantic import SecretStr, ValidationError
 
-from analytics_dagster.ingest.configuration import project_root
+from analytics_dagster.ingest.config_providers import project_root
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings, load_settings
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dlt
 
-from analytics_dagster.ingest.configuration import project_root, use_project_root
+from analytics_dagster.ingest.config_providers import project_root, use_project_root
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 
