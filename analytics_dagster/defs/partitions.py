@@ -21,7 +21,7 @@ from analytics_dagster.ingest.windows import Window
 MAX_RUNTIME = timedelta(hours=2)
 """Age at which the run monitor ends a run: `max_runtime_seconds` in `dagster.yaml`."""
 
-_REREAD = timedelta(days=3)
+REREAD = timedelta(days=3)
 """Time before the open partition that is read again every night: a row may be a day late, and one night may fail."""
 
 
@@ -85,7 +85,7 @@ def partitions_due(
 def partitions_to_reread(
     partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime
 ) -> dg.PartitionKeyRange | None:
-    """Return the partitions that `full_refresh_schedule` reads again: the three days before the open partition.
+    """Return the partitions that `full_refresh_schedule` reads again: those of `REREAD` before the open partition.
 
     Returns:
         The range, shorter if the partitions begin later; None if no partition is closed yet.
@@ -95,7 +95,7 @@ def partitions_to_reread(
     if not closed:
         return None
     open_since = partitions.time_window_for_partition_key(keys[-1]).start
-    return dg.PartitionKeyRange(start=_keys_after(partitions, closed, open_since - _REREAD)[0], end=closed[-1])
+    return dg.PartitionKeyRange(start=_keys_after(partitions, closed, open_since - REREAD)[0], end=closed[-1])
 
 
 def _keys_after(partitions: dg.TimeWindowPartitionsDefinition, keys: Sequence[str], moment: datetime) -> Sequence[str]:

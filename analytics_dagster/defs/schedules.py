@@ -25,6 +25,7 @@ from analytics_dagster.defs.jobs import (
 )
 from analytics_dagster.defs.partitions import (
     MAX_RUNTIME,
+    REREAD,
     build_partitions,
     partitions_due,
     partitions_to_reread,
@@ -99,7 +100,7 @@ def _build_full_refresh_schedule(settings: Settings) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         name="full_refresh_schedule",
-        description="Loads the last three days, all rows of assets that change silently, and the metrics, every night.",
+        description=f"Loads the last {REREAD.days} days, all rows of assets that change silently, and the metrics.",
         job_name=NIGHTLY_REFRESH,
         cron_schedule="0 2 * * *",
         default_status=_default_status(settings),

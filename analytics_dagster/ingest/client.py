@@ -1,5 +1,7 @@
 """HTTP requests to one endpoint of the analytics API: connections, retries, the rate limit. Knows no paging.
 
+The contents of a request, headers included, are in rest_config.py.
+
 One client serves one load and one thread. Several requests are under way at a time: they are sent together and their
 replies are received in order; those that failed and may succeed are sent again, together, after a wait.
 
@@ -83,8 +85,7 @@ class ApiClient:
     ) -> None:
         self.traffic = traffic or Traffic()
         self.endpoint = endpoint
-        headers = {**endpoint.headers, "Accept-Encoding": "gzip, deflate"}
-        self._connections = Connections(endpoint.url, headers, timeout=timeout)
+        self._connections = Connections(endpoint.url, endpoint.headers, timeout=timeout)
         self._max_rate_wait = max_rate_wait
         self._backoff_factor = backoff_factor
         self._body = None if endpoint.body is None else orjson.dumps(endpoint.body)

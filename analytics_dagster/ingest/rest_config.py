@@ -21,7 +21,7 @@ from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
 
-HEADERS = {"Accept": "application/json", "User-Agent": "analytics-dagster"}
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "analytics-dagster"}
 """Headers of every request, beside the key."""
 
 RETRIED_STATUSES = (429, 500, 502, 503, 504)

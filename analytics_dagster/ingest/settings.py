@@ -1,7 +1,8 @@
 """Settings: names, defaults, meanings and valid values.
 
 They are set under `[sources.analytics]` in `.dlt/config.toml` (secrets in `.dlt/secrets.toml`), or in environment
-variables such as `SOURCES__ANALYTICS__BASE_URL`. `config_providers.py` finds the values, the model below validates them:
+variables such as `SOURCES__ANALYTICS__BASE_URL`. `config_providers.py` finds the values, the model below validates
+them:
 
     settings = load_settings()
     settings.base_url

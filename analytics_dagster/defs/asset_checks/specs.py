@@ -64,7 +64,7 @@ CHECKS = (
     Check(
         name="freshness",
         description="The data is there up to now, within the limits of the catalog.",
-        severity=None,  # WARN, then ERROR, by the limits of the resource
+        severity=None,  # WARN, then ERROR, by the resource's `freshness` in the catalog
         evaluate=lambda inputs: freshness.evaluate_freshness(
             inputs.resource.freshness, inputs.coverage(), inputs.profile.newest_row, now=inputs.now
         ),
