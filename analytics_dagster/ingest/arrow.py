@@ -72,6 +72,10 @@ class TableBuilder:
         keep_personal_data: Whether personal values are stored.
         brand: Prefix of field names to replace by `analytics`; empty for none.
         known_rejects: When a rejected row was first seen, by its hash, from earlier loads.
+
+    Attributes:
+        counts: Counts of the rows so far.
+        pending_bytes: Bytes of the typed rows that were not taken yet.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class TableBuilder:
         known_rejects: Mapping[str, datetime] | None = None,
     ) -> None:
         self.counts = RowCounts()
+        self.pending_bytes = 0
         self._taken = 0
         self.schema = arrow_schema(table_columns(resource))
         self._resource = resource
@@ -114,11 +119,6 @@ class TableBuilder:
         """Rows added and not yet taken, rejected ones included."""
         return self.counts.read - self._taken
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the typed rows among them."""
-        return sum(table.nbytes for table in self._typed_rows)
-
     def add(self, page: Page) -> None:
         """Take over the rows of a page."""
         self._raw.extend(page.rows, page, first_seq=self.counts.read)
@@ -141,7 +141,7 @@ class TableBuilder:
         rejected = None
         if self._rejected:
             rejected = pa.Table.from_pylist(self._rejected, schema=arrow_schema(REJECTED_COLUMNS))
-        self._typed_rows, self._rejected = [], []
+        self._typed_rows, self._rejected, self.pending_bytes = [], [], 0
         return table, rejected
 
     # -- raw rows -----------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class TableBuilder:
         if not len(raw):
             return
         try:
-            self._typed_rows.append(self._build_table(raw))
+            table = self._build_table(raw)
         except InvalidValueError as error:
             if len(raw) == 1:
                 self._reject(raw, str(error))
@@ -194,6 +194,8 @@ class TableBuilder:
             self._type_rows(raw.part(0, middle))
             self._type_rows(raw.part(middle, len(raw)))
         else:
+            self._typed_rows.append(table)
+            self.pending_bytes += table.nbytes
             self.counts.typed += len(raw)
 
     def _build_table(self, raw: "_RawRows") -> pa.Table:
