@@ -160,6 +160,19 @@ class Reference:
         return self.column.removesuffix("_id")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keyset:
+    """Keyset pagination: a request names a key and returns the rows with the largest smaller keys.
+
+    Attributes:
+        parameter: Query parameter that takes the key.
+        column: Column of the key; an integer that grows with time, approximately.
+    """
+
+    parameter: str
+    column: str
+
+
 Group = Literal["incremental", "reference", "metrics"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -179,6 +192,8 @@ class Resource:
         columns: Columns that come from the service or are derived from its rows.
         paged: Whether the list is served in pages, numbered from 1.
         page_size: Rows a page unless a setting overrides it; None where the service has no such parameter.
+        keyset: Keyset pagination, beside the numbered pages; None if the service has none.
+        key_grows: Whether new rows have larger primary keys than old ones, approximately.
         cursor: Timestamp column that tells when a row last changed, as far as the service records it.
         ordered_by: Timestamp column that orders the list, newest first; it makes the resource incremental.
         lookback: Time before a window in which rows are read again, because they can change after the fact.
@@ -205,6 +220,8 @@ class Resource:
     unwrap: str | None = None
     paged: bool = False
     page_size: int | None = None
+    keyset: Keyset | None = None
+    key_grows: bool = False
     cursor: str | None = None
     ordered_by: str | None = None
     lookback: timedelta = timedelta(0)
@@ -224,6 +241,7 @@ class Resource:
         for use, columns in (
             ("primary_key", self.primary_key),
             ("replace_by", self.replace_by),
+            ("keyset", (self.keyset.column,) if self.keyset else ()),
             ("listed_within", self.listed_within),
             ("cursor", (self.cursor,)),
             ("ordered_by", (self.ordered_by,)),

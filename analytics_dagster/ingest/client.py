@@ -28,7 +28,7 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest import rest_config
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, Sent
-from analytics_dagster.ingest.replies import Endpoint, RetryableError, announced_wait, read_body
+from analytics_dagster.ingest.replies import Endpoint, RetryableError, announced_wait, read_body, service_time
 from analytics_dagster.ingest.rest_config import RETRIED_STATUSES, RETRIES, ApiKeyHeader, endpoint_of
 from analytics_dagster.ingest.settings import Settings
 
@@ -37,19 +37,38 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A successful reply: its parsed body, and when its request was sent, UTC."""
+    """A successful reply.
+
+    Attributes:
+        body: Parsed body.
+        read_at: When its request was sent, UTC.
+        size: Bytes of the body.
+    """
 
     body: dict[str, Any]
     read_at: datetime
+    size: int = 0
 
 
 @dataclass
 class Traffic:
-    """Totals of a client: requests sent, retries included, and seconds spent waiting between them."""
+    """Observations of a load's requests.
+
+    Attributes:
+        requests: Requests sent, retries included.
+        retries: Retries among them.
+        seconds_waited: Seconds spent waiting between them.
+        service_time: The `Date` of the first reply, ISO 8601; None if it had none.
+        list_end: Time of the oldest row if the list ended above the window's start, ISO 8601; None otherwise.
+        empty: Whether the list was empty.
+    """
 
     requests: int = 0
     retries: int = 0
     seconds_waited: float = 0.0
+    service_time: str | None = None
+    list_end: str | None = None
+    empty: bool = False
 
 
 @dataclass
@@ -135,16 +154,18 @@ class ApiClient:
         assert pending.sent_at
         sent, pending.sent = pending.sent, None
         try:
-            body = self._read(self._connections.receive(sent))
+            response = self._connections.receive(sent)
+            body = self._read(response)
         except NoReplyError as error:
             pending.failure = RetryableError(f"no reply ({error})")
         except RetryableError as failure:
             pending.failure = failure
         else:
-            pending.reply = Reply(body=body, read_at=pending.sent_at)
+            pending.reply = Reply(body=body, read_at=pending.sent_at, size=len(response.data))
 
     def _read(self, response: BaseHTTPResponse) -> dict[str, Any]:
         headers = response.headers
+        self.traffic.service_time = self.traffic.service_time or service_time(headers)
         if headers.get("X-Rate-Limit-Remaining") == "0" and response.status not in RETRIED_STATUSES:
             self._not_before = max(self._not_before, time.monotonic() + announced_wait(headers))
         return read_body(self.endpoint, response.status, headers, response.data)

@@ -60,10 +60,12 @@ class PageRequest:
     Attributes:
         wanted: Numbers of the pages whose rows are wanted.
         proof: Whether to fetch page 1 as well, first, to see if the list grew. Its rows are not wanted.
+        pause: Seconds to wait before the request.
     """
 
     wanted: tuple[int, ...]
     proof: bool = False
+    pause: float = 0.0
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -93,10 +95,17 @@ class ListOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The wanted part of a list, in epoch seconds of its order: `[start, end)`; None for no bound."""
+    """The wanted part of a list.
+
+    Attributes:
+        start: First time, in epoch seconds of the list's order; None for no bound.
+        end: First time that is no longer wanted; None for no bound.
+        known_key: Largest key that earlier loads covered, if keys grow with time: rows with larger keys are wanted too.
+    """
 
     start: int | None = None
     end: int | None = None
+    known_key: int | None = None
 
 
 ROWS_AHEAD = 4_000

@@ -26,6 +26,7 @@ class ReadRequest:
         window: Rows wanted, by cursor, lookback included; None for all.
         lookup_values: Values that the request's body asks for, where the resource has a `lookup`.
         now: When the load began, UTC.
+        known_key: The largest key of rows that earlier loads covered; None if keys do not grow, or none was covered.
         traffic: Counts requests, retries and waits while pages are read.
     """
 
@@ -34,6 +35,7 @@ class ReadRequest:
     window: Window | None
     lookup_values: Sequence[int]
     now: datetime
+    known_key: int | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
     def configs(self, base_url: str) -> list[RESTAPIConfig]:

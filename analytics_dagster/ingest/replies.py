@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -130,6 +132,14 @@ def announced_wait(headers: Mapping[str, str]) -> float:
         if value.isdigit():
             return float(value)
     return UNANNOUNCED_RATE_WAIT
+
+
+def service_time(headers: Mapping[str, str]) -> str | None:
+    """Return the service's time of a reply, its `Date`, as ISO 8601 in UTC; None if there is none, or no valid one."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).astimezone(UTC).isoformat()
+    except (KeyError, ValueError):
+        return None
 
 
 def parse_json(data: bytes) -> Any:

@@ -18,7 +18,7 @@ from analytics_dagster.ingest.client import Traffic, build_endpoint, give_up_adv
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.pagination import Page
 from analytics_dagster.ingest.read_request import ReadRequest
-from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body
+from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body, service_time
 
 
 def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterator[Page]:
@@ -58,6 +58,7 @@ class _CheckedReplies:
 
     def __call__(self, response: requests.Response, *_: Any, **__: Any) -> None:
         self._traffic.requests += 1
+        self._traffic.service_time = self._traffic.service_time or service_time(response.headers)
         self._traffic.retries += self._last is not None
         self._last = None
         try:

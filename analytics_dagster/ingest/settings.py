@@ -172,6 +172,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     page_size: Mapping[str, _Count] = Field(
         default={}, description="Rows per page, sent as `limit`, by resource: `page_size.occurrences = 1000`."
     )
+    paging: Mapping[str, Annotated[Literal["auto", "page", "keyset"], _must_be("one of auto, page, keyset")]] = Field(
+        default={},
+        description="How a list is paged, by resource: by `page` numbers, by `keyset`, or `auto`, the default.",
+    )
     disabled: _Names = Field(default=frozenset(), description="Resources to leave out.")
     read_ahead: _Count = Field(
         default=8, description="Pages in flight; page 1 is read beside them to prove that the list did not grow."

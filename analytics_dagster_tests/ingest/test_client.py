@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -109,7 +108,7 @@ def test_a_reply_is_its_parsed_body(client: ApiClient, sandbox: Sandbox) -> None
 
     assert ids(reply) == [row["id"] for row in sandbox.rows("occurrences")[10:20]]
     assert [(request.key, request.query) for request in sandbox.requests] == [("project", {"page": "2", "limit": "10"})]
-    assert asdict(client.traffic) == {"requests": 1, "retries": 0, "seconds_waited": 0.0}
+    assert (client.traffic.requests, client.traffic.retries, client.traffic.seconds_waited) == (1, 0, 0.0)
 
 
 def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
@@ -602,7 +601,7 @@ def test_a_connection_that_the_service_ended_is_opened_anew() -> None:
             send(client)
             assert ended.acquire(timeout=PATIENCE)
 
-    assert asdict(client.traffic) == {"requests": 3, "retries": 0, "seconds_waited": 0.0}
+    assert (client.traffic.requests, client.traffic.retries, client.traffic.seconds_waited) == (3, 0, 0.0)
 
 
 def test_nothing_is_on_its_way_after_a_failure_and_the_close(sandbox: Sandbox) -> None:
