@@ -72,6 +72,7 @@ class TableBuilder:
         keep_personal_data: Whether personal values are stored.
         brand: Prefix of field names to replace by `analytics`; empty for none.
         known_rejects: When a rejected row was first seen, by its hash, from earlier loads.
+        known_key: Rows with larger keys are kept even if they are older than the window; None for none.
 
     Attributes:
         counts: Counts of the rows so far.
@@ -87,6 +88,7 @@ class TableBuilder:
         keep_personal_data: bool = False,
         brand: str = "",
         known_rejects: Mapping[str, datetime] | None = None,
+        known_key: int | None = None,
     ) -> None:
         self.counts = RowCounts()
         self.pending_bytes = 0
@@ -94,6 +96,7 @@ class TableBuilder:
         self.schema = arrow_schema(table_columns(resource))
         self._resource = resource
         self._window = window
+        self._known_key = known_key
         self._plausible = plausible_seconds(now)
         self._brand_prefix = f"{brand}_" if brand else ""
         self._renames = bool(brand or resource.unwrap)
@@ -133,7 +136,7 @@ class TableBuilder:
         table = pa.concat_tables(self._typed_rows) if self._typed_rows else self.schema.empty_table()
         cursor = self._resource.cursor
         if self._window and cursor and table.num_rows:
-            table = table.filter(self._window.mask(table[cursor]))
+            table = table.filter(self._wanted(table, self._window, cursor))
         if cursor and table.num_rows:
             newest = pc.max(table[cursor]).as_py()
             self.counts.newest = max(newest, self.counts.newest or newest)
@@ -143,6 +146,14 @@ class TableBuilder:
             rejected = pa.Table.from_pylist(self._rejected, schema=arrow_schema(REJECTED_COLUMNS))
         self._typed_rows, self._rejected, self.pending_bytes = [], [], 0
         return table, rejected
+
+    def _wanted(self, table: pa.Table, window: Window, cursor: str) -> pa.ChunkedArray:
+        """Return, for each row, whether it is in the window, or is new although it is older."""
+        inside = window.mask(table[cursor])
+        if self._known_key is None:
+            return inside
+        new = pc.greater(table[self._resource.primary_key[0]], self._known_key)
+        return pc.or_(inside, pc.and_(new, pc.less(table[cursor], pa.scalar(window.end, table[cursor].type))))
 
     # -- raw rows -----------------------------------------------------------------------------------------
 

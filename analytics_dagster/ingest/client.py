@@ -127,16 +127,36 @@ class ApiClient:
         Raises:
             AnalyticsApiError: A request was refused, or failed once more than it is retried.
         """
-        due = list(requests)
+        due = [pending for pending in requests if pending.reply is None]
         for retries in range(RETRIES + 1):
-            self._send([pending for pending in due if pending.sent is None])
+            self._send([pending for pending in due if pending.sent is None and pending.failure is None])
             for pending in due:
-                self._receive(pending)
+                if pending.sent:
+                    self._receive(pending)
             due = [pending for pending in due if pending.reply is None]
             if not due:
                 break
             self._wait_to_retry(due, retries)
+            for pending in due:
+                pending.failure = None
         return [pending.reply for pending in requests if pending.reply]
+
+    def receive_first(self, requests: Sequence[Pending]) -> int:
+        """Wait until one of the requests has its reply, and return its place.
+
+        If one fails in a way that may pass, the others are received too, so that all wait for the retry together.
+
+        Raises:
+            AnalyticsApiError: A request was refused, or failed once more than it is retried.
+        """
+        self._send([pending for pending in requests if pending.sent is None and pending.reply is None])
+        if not any(pending.reply for pending in requests):
+            sent = [pending.sent for pending in requests if pending.sent]
+            for place in self._connections.wait(sent):
+                self._receive(requests[place])
+            if any(pending.failure for pending in requests):
+                self.receive(requests)
+        return next(place for place, pending in enumerate(requests) if pending.reply)
 
     # -- one round of requests ----------------------------------------------------------------------------
 

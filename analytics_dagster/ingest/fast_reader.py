@@ -8,15 +8,18 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
-from analytics_dagster.catalog import Resource
+from analytics_dagster.catalog import Keyset, Resource
 from analytics_dagster.ingest.client import ApiClient, Pending, build_client
 from analytics_dagster.ingest.column_values import plausible_seconds
+from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.keyset import KeyRequest, KeysetPlan, NotObeyedError, UnsteadyListError
 from analytics_dagster.ingest.pagination import (
+    DISORDER_SECONDS,
     Bounds,
     ListOrder,
     Page,
@@ -46,13 +49,18 @@ def read_fast(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterato
     Raises:
         AnalyticsApiError: The service refused a request, or failed once more than it is retried.
     """
+    paging = request.settings.paging.get(request.resource.name, "auto")
     for config in configs:
         client = build_client(config, request.resource, request.settings, request.traffic)
+        endpoint = _Endpoint(client, endpoint_of(config, request.resource))
         with closing(client), _rare_collections():
-            yield from _read_list(_Endpoint(client, endpoint_of(config, request.resource)), request)
+            if request.resource.keyset and endpoint.paged and paging != "page":
+                yield from _read_by_key(endpoint, request, request.resource.keyset, required=paging == "keyset")
+            else:
+                yield from _read_by_number(endpoint, request)
 
 
-def _read_list(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:
+def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:
     """Yield the wanted pages of a list. The next batch is on its way while the rows of this one are typed."""
     progress = _Progress(request.resource.name)
     choice = _choose_pages(request) if endpoint.paged else single_page()
@@ -68,8 +76,71 @@ def _read_list(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:
             ended = True
         else:
             sent = endpoint.send(batch)
-        progress.log(wanted)
+        if wanted:
+            progress.log(f"pages {wanted[0].number}-{wanted[-1].number}", sum(len(page.rows) for page in wanted))
         yield from wanted
+
+
+def _read_by_key(endpoint: "_Endpoint", request: ReadRequest, keyset: Keyset, *, required: bool) -> Iterator[Page]:
+    """Yield the replies that a `KeysetPlan` requests, in the order in which they come.
+
+    A service that ignores the keys is read by page numbers instead, unless the setting requires keys.
+    """
+    resource = request.resource
+    bounds = _bounds(request)
+    plan = KeysetPlan(
+        bounds,
+        limit=endpoint.query.get("limit"),
+        grows=resource.name not in request.settings.page_size,
+        read_ahead=request.settings.read_ahead,
+    )
+    order = _list_order(resource, request.now)
+    progress = _Progress(resource.name)
+    requests: list[KeyRequest] = []
+    pending: list[Pending] = []
+    sent_at: list[float] = []
+    number = 0
+    try:
+        while not plan.done:
+            while (wanted := plan.next_request(time.monotonic())) is not None:
+                requests.append(wanted)
+                pending += endpoint.send_below(keyset.parameter, wanted)
+                sent_at.append(time.monotonic())
+            if not requests:
+                time.sleep(plan.seconds_to_wait(time.monotonic()))
+                continue
+            place = endpoint.receive_first(pending)
+            number += 1
+            page, size = endpoint.page(number, pending.pop(place))
+            rows = [(_first(order.key(row)), order.time(row)) for row in page.rows]
+            now = time.monotonic()
+            plan.take(requests.pop(place), rows, size=size, seconds=now - sent_at.pop(place), now=now)
+            progress.log(f"reply {number}", len(rows))
+            yield page
+    except NotObeyedError:
+        if required:
+            raise endpoint.error(
+                f"the service ignores {keyset.parameter}", f"Set paging.{resource.name} to page, or remove it."
+            ) from None
+        logger.warning("%s: the service ignores %s; reading by page numbers", resource.name, keyset.parameter)
+        endpoint.discard(pending)
+        yield from _read_by_number(endpoint, request)
+        return
+    except UnsteadyListError:
+        raise endpoint.error("the service lists no rows where it listed some before", "Try again later.") from None
+    _report(plan, request, bounds)
+
+
+def _report(plan: KeysetPlan, request: ReadRequest, bounds: Bounds) -> None:
+    """Warn of peculiarities of the list, and record its end."""
+    name = request.resource.name
+    if plan.seen_keys_only:
+        logger.warning("%s: the service knows only keys of rows, so requests go one by one", name)
+    if plan.disorder > DISORDER_SECONDS:
+        logger.warning("%s: rows are out of the order of their keys by up to %d s", name, plan.disorder)
+    request.traffic.empty = plan.empty
+    if plan.ended and bounds.start is not None and plan.oldest is not None and plan.oldest > bounds.start:
+        request.traffic.list_end = datetime.fromtimestamp(plan.oldest, UTC).isoformat()
 
 
 class _Endpoint:
@@ -78,37 +149,61 @@ class _Endpoint:
     def __init__(self, client: ApiClient, configured: Any) -> None:
         paginator = configured["paginator"]
         self.paged = paginator != "single_page"
+        self.query = configured.get("params", {})
         self._client = client
         self._parameter = paginator["page_param"] if self.paged else ""
-        self._query = configured.get("params", {})
         self._path = tuple(configured["data_selector"].split("."))
 
     def send(self, batch: PageRequest) -> list[Pending]:
         numbers = [{self._parameter: number} if self.paged else {} for number in batch.numbers]
-        return self._client.send([{**self._query, **number} for number in numbers])
+        return self._client.send([{**self.query, **number} for number in numbers])
 
     def receive(self, batch: PageRequest, sent: Sequence[Pending]) -> list[Page]:
-        return [
-            Page(
-                number=number,
-                rows=find_rows(self._client.endpoint, reply.body, self._path),
-                envelope=reply.body["result"],
-                read_at=reply.read_at,
-            )
-            for number, reply in zip(batch.numbers, self._client.receive(sent), strict=True)
-        ]
+        self._client.receive(sent)
+        return [self.page(number, pending)[0] for number, pending in zip(batch.numbers, sent, strict=True)]
+
+    def send_below(self, parameter: str, wanted: KeyRequest) -> list[Pending]:
+        query = {self._parameter: 1} if wanted.below is None else {parameter: wanted.below}
+        limit = {} if wanted.limit is None else {"limit": wanted.limit}
+        return self._client.send([{**self.query, **limit, **query}])
+
+    def receive_first(self, sent: Sequence[Pending]) -> int:
+        return self._client.receive_first(sent)
+
+    def discard(self, sent: Sequence[Pending]) -> None:
+        self._client.receive(sent)
+
+    def page(self, number: int, pending: Pending) -> tuple[Page, int]:
+        """Return the page in a reply, and the bytes of the reply."""
+        reply = pending.reply
+        assert reply
+        rows = find_rows(self._client.endpoint, reply.body, self._path)
+        return Page(number=number, rows=rows, envelope=reply.body["result"], read_at=reply.read_at), reply.size
+
+    def error(self, text: str, advice: str) -> AnalyticsApiError:
+        return self._client.endpoint.error(text, None, advice)
 
 
 def _choose_pages(request: ReadRequest) -> PageRequests:
     """Return the generator that chooses the pages of the window."""
-    resource, window = request.resource, request.window
-    bounds = Bounds(
+    order = _list_order(request.resource, request.now)
+    read_ahead = request.settings.read_ahead
+    return paginate(order, _bounds(request), read_ahead=read_ahead, name=request.resource.name)
+
+
+def _bounds(request: ReadRequest) -> Bounds:
+    window = request.window
+    return Bounds(
         start=int(window.start.timestamp()) if window and window.start else None,
         # An end in the future bounds nothing.
         end=int(window.end.timestamp()) if window and window.end < request.now else None,
+        known_key=request.known_key,
     )
-    order = _list_order(resource, request.now)
-    return paginate(order, bounds, read_ahead=request.settings.read_ahead, name=resource.name)
+
+
+def _first(key: Any) -> int | None:
+    """Return the only column of a key; None if it is not an integer."""
+    return key[0] if key and type(key[0]) is int else None
 
 
 def _list_order(resource: Resource, now: datetime) -> ListOrder:
@@ -150,11 +245,8 @@ class _Progress:
         self._rows = 0
         self._began = self._logged = time.monotonic()
 
-    def log(self, pages: Sequence[Page]) -> None:
+    def log(self, batch: str, rows: int) -> None:
         """Log the line of a batch."""
-        if not pages:
-            return
-        rows = sum(len(page.rows) for page in pages)
         self._rows += rows
         now = time.monotonic()
         level = logging.DEBUG
@@ -163,7 +255,7 @@ class _Progress:
             level = logging.INFO
         if logger.isEnabledFor(level):
             logger.log(
-                level, "%s: pages %d-%d with %d rows; %d rows so far, %.0f rows/s",
-                self._resource, pages[0].number, pages[-1].number, rows, self._rows,
+                level, "%s: %s with %d rows; %d rows so far, %.0f rows/s",
+                self._resource, batch, rows, self._rows,
                 self._rows / max(now - self._began, 0.001),
             )  # fmt: skip

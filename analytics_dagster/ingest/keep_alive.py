@@ -13,9 +13,10 @@ https://requests.readthedocs.io/en/latest/user/advanced/#proxies
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -60,6 +61,7 @@ class Connections:
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout: float) -> None:
         self._route = _Route(url, timeout)
         self._headers = {**headers, **self._route.headers}
+        self._timeout = timeout
         self._idle: list[HTTPConnection] = []
         self._waiting: set[HTTPConnection] = set()
 
@@ -92,6 +94,16 @@ class Connections:
             raise NoReplyError(type(failure).__name__) from None
         self._idle.append(sent.connection)
         return response
+
+    def wait(self, sent: Sequence[Sent]) -> list[int]:
+        """Wait until a reply to one of several requests has begun; return the places of those that have."""
+        failed = [place for place, each in enumerate(sent) if each.failure]
+        if failed:
+            return failed
+        sockets = [each.connection.sock for each in sent]
+        ready = wait([socket for socket in sockets if socket], self._timeout)
+        # After the timeout, receiving the first one fails as it would have by itself.
+        return [place for place, socket in enumerate(sockets) if socket in ready] or [0]
 
     def _take_connection(self) -> HTTPConnection:
         while self._idle:
