@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 from dlt.sources.rest_api.typing import RESTAPIConfig
@@ -114,8 +115,9 @@ def _read_by_key(endpoint: "_Endpoint", request: ReadRequest, keyset: Keyset, *,
             page, size = endpoint.page(number, pending.pop(place))
             rows = [(_first(order.key(row)), order.time(row)) for row in page.rows]
             now = time.monotonic()
-            plan.take(requests.pop(place), rows, size=size, seconds=now - sent_at.pop(place), now=now)
-            progress.log(f"reply {number}", len(rows))
+            new = plan.take(requests.pop(place), rows, size=size, seconds=now - sent_at.pop(place), now=now)
+            page.rows[:] = compress(page.rows, new)
+            progress.log(f"reply {number}", len(page.rows))
             yield page
     except NotObeyedError:
         if required:

@@ -276,8 +276,10 @@ class KeysetPlan:
 
     # -- replies ------------------------------------------------------------------------------------------
 
-    def take(self, request: KeyRequest, rows: Sequence[Row], *, size: int, seconds: float, now: float) -> None:
-        """Take the reply to a request.
+    def take(
+        self, request: KeyRequest, rows: Sequence[Row], *, size: int, seconds: float, now: float
+    ) -> Sequence[bool]:
+        """Take the reply to a request, and return for each row whether no earlier reply covered it.
 
         Args:
             request: The request.
@@ -298,7 +300,7 @@ class KeysetPlan:
         self._latency = min(self._latency, seconds)
         if not keyed:
             self._take_empty(request, now)
-            return
+            return ()
         self._attempts.pop(request.below, None)
         self._learn(request, keyed, size, seconds)
         if self._floor is not None and keyed[-1][0] < self._floor:
@@ -309,11 +311,13 @@ class KeysetPlan:
             self._one_page = request.below is None and not self._full
         if request.proof:
             self._take_proof(keyed, lowest, now)
+        new = [not (request.proof if key is None else self._is_covered(key)) for key, _ in rows]
         self._cover(keyed[-1][0], below)
         self._low_keys = sorted({*self._low_keys, *(key for key, _ in keyed[-_KNOWN_LOW_KEYS:])})[:_KNOWN_LOW_KEYS]
         self._find_bounds(keyed)
         if request.below is not None and self._obeyed is None:
             self._obeyed = True
+        return new
 
     def _learn(self, request: KeyRequest, keyed: Sequence[tuple[int, int | None]], size: int, seconds: float) -> None:
         """Learn from a reply how dense keys are, how large rows are, and how far rows are out of their order."""
@@ -369,6 +373,9 @@ class KeysetPlan:
                 self._older = next(
                     ((key, time) for (key, time), new in zip(keyed, newer, strict=True) if not new and time), None
                 )
+
+    def _is_covered(self, key: int) -> bool:
+        return any(low <= key < high for low, high in self._covered)
 
     def _cover(self, low: int, high: int) -> None:
         """Add a range of keys to those that are covered."""
