@@ -171,16 +171,25 @@ class Sandbox:
             )
             return store.add_deploy(deploy)
 
-    def add_occurrences(self, count: int, *, at: int | None = None, item_id: int | None = None) -> list[Row]:
-        """Receive occurrences, at `at` (epoch seconds; by default now), and return their rows.
+    def add_occurrences(
+        self, count: int, *, at: int | None = None, item_id: int | None = None, id_at: int | None = None
+    ) -> list[Row]:
+        """Receive occurrences and return their rows. Their items move to the head of `items`.
 
-        They belong to many items, or to the one of `item_id`. These items move to the head of `items`.
+        Args:
+            count: Occurrences to receive.
+            at: Their `timestamp`, in epoch seconds; by default now.
+            item_id: Item that they belong to; by default many items.
+            id_at: Epoch seconds that their ids are made from; by default `at`. The list is ordered by id, so this
+                decides the rows' place: with a later `id_at` old rows are at the head, with an earlier one new rows are
+                deep in the list.
 
         Raises:
             KeyError: No item has that id.
         """
         with self._service.open_store() as store:
-            return store.add_occurrences(count, store.now if at is None else at, item_id)
+            at = store.now if at is None else at
+            return store.add_occurrences(count, at, item_id, at if id_at is None else id_at)
 
     def plant(self, resource: str, row: object) -> None:
         """Add any row as it is: a JSON value, or JSON text, which is served character by character.

@@ -216,8 +216,8 @@ class Store:
         self._tables.clear()
         return rows.deploy_row(deploy, self.now)
 
-    def add_occurrences(self, count: int, at: int, item_id: int | None) -> list[Row]:
-        """Receive occurrences at `at` (epoch seconds) and return their rows.
+    def add_occurrences(self, count: int, at: int, item_id: int | None, id_at: int) -> list[Row]:
+        """Receive occurrences at `at` under ids of `id_at` (both epoch seconds) and return their rows.
 
         A second has fifty ids for them; further ids are of later seconds. No id is given twice.
         """
@@ -233,7 +233,7 @@ class Store:
         day = at // DAY
         deploys = [*self._world.deploys(day - 1), *self._world.deploys(day), *self._added_deploys]
         removed_ids = self._changes["occurrences"].removed
-        identifier = self._next_ids.get(at, at * 100 + FIRST_ADDED_OCCURRENCE)
+        identifier = self._next_ids.get(id_at, id_at * 100 + FIRST_ADDED_OCCURRENCE)
         added = []
         for _ in range(count):
             while identifier % 100 < FIRST_ADDED_OCCURRENCE or identifier in self._added or identifier in removed_ids:
@@ -242,7 +242,7 @@ class Store:
             version = code_version(deploys, item.environment, at)
             added.append(Occurrence(identifier, at, item, version))
             identifier += 1
-        self._next_ids[at] = identifier
+        self._next_ids[id_at] = identifier
         for occurrence in added:
             self._added[occurrence.id] = occurrence
             self._receive(occurrence)

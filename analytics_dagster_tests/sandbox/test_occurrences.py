@@ -1,14 +1,45 @@
-"""Occurrences come and go, also at high rates in a long list."""
+"""Occurrences arrive out of their place and vanish, also at high rates from a long list."""
 
 import time
 from typing import Any
 
 from analytics_dagster.sandbox import Sandbox
-from analytics_dagster_tests.sandbox.client import HOUR, INTERFACE, NOW, Clock
+from analytics_dagster_tests.sandbox.client import DAY, HOUR, INTERFACE, NOW, Clock, fetch
 
 
 def _ids(rows: list[Any]) -> list[int]:
     return [row["id"] for row in rows]
+
+
+# Occurrences out of their place
+
+
+def test_old_occurrences_stand_at_the_head(sandbox: Sandbox) -> None:
+    before = sandbox.rows("occurrences")
+    late = sandbox.add_occurrences(45, at=NOW - HOUR // 2, id_at=NOW)
+
+    assert fetch(sandbox, "occurrences", limit=50) == [*late[::-1], *before[:5]]
+    assert {row["timestamp"] for row in late} == {NOW - HOUR // 2}
+    assert late[0]["timestamp"] < before[0]["timestamp"]
+
+
+def test_a_new_occurrence_stands_deep_in_the_list(sandbox: Sandbox, clock: Clock) -> None:
+    (new,) = sandbox.add_occurrences(1, at=NOW, id_at=NOW - 3 * HOUR)
+    rows = sandbox.rows("occurrences")
+    place = _ids(rows).index(new["id"])
+
+    assert place > 100
+    assert _ids(rows) == sorted(_ids(rows), reverse=True)
+    assert new["timestamp"] == NOW
+    assert abs(rows[place + 1]["timestamp"] - (NOW - 3 * HOUR)) < HOUR / 4
+    assert fetch(sandbox, "occurrences", lastId=rows[place - 1]["id"])[0] == new
+    item = next(item for item in sandbox.rows("items") if item["id"] == new["item_id"])
+    assert (item["last_occurrence_id"], item["last_occurrence_timestamp"]) == (new["id"], NOW)
+    clock.now += DAY
+    assert new["id"] in _ids(sandbox.rows("occurrences"))
+
+
+# Rows that vanish
 
 
 def test_ids_of_removed_occurrences_are_not_given_again(sandbox: Sandbox) -> None:
@@ -21,7 +52,7 @@ def test_ids_of_removed_occurrences_are_not_given_again(sandbox: Sandbox) -> Non
 def test_the_other_rows_follow_the_occurrences_that_come_and_go(sandbox: Sandbox, clock: Clock) -> None:
     rows = sandbox.rows("occurrences")
     alone = next(item for item in sandbox.rows("items") if item["status"] == "muted")
-    added = sandbox.add_occurrences(40) + sandbox.add_occurrences(5, at=NOW - 2 * HOUR)
+    added = sandbox.add_occurrences(40) + sandbox.add_occurrences(5, at=NOW - HOUR, id_at=NOW - 2 * HOUR)
     gone = {row["id"] for row in [*rows, *added] if row["item_id"] == alone["id"]}
     gone |= {row["id"] for row in [*added[::3], *rows[3::50]]}
     for number in gone:
