@@ -1,4 +1,4 @@
-"""The sandbox's interface for its users: start and stop it, read and change its rows, queue faults.
+"""The sandbox's interface for its users: start and stop it, read and change its rows, queue faults, set quirks.
 
 Requests are answered in `service`.
 """
@@ -12,6 +12,7 @@ from typing import Any, Self
 from analytics_dagster.sandbox.access import Keys, RateLimit
 from analytics_dagster.sandbox.model import Deploy, noise
 from analytics_dagster.sandbox.payload import SECRET_MARKER, Row
+from analytics_dagster.sandbox.quirks import Quirks
 from analytics_dagster.sandbox.routes import routes
 from analytics_dagster.sandbox.server import Server
 from analytics_dagster.sandbox.service import RecordedRequest, Service
@@ -241,6 +242,20 @@ class Sandbox:
     def clear_faults(self) -> None:
         """Clear the queued faults."""
         self._service.clear_faults()
+
+    # Quirks
+
+    @property
+    def quirks(self) -> Quirks:
+        """Deviations from the documented service, read at each request. Set its fields."""
+        return self._service.quirks
+
+    def go_empty(self, seconds: float) -> None:
+        """Answer every request with an empty list and status 200, for `seconds` of real time from now on.
+
+        Models a service whose search index is being rebuilt. `total_count` of items is 0 as well.
+        """
+        self._service.go_empty(seconds)
 
     # Requests
 

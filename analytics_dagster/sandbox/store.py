@@ -3,8 +3,11 @@
 `world` is a pure function; `changes` are kept while the clock advances. The store merges both into lists.
 """
 
+import math
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
+from itertools import takewhile
 
 from analytics_dagster.sandbox import account, rows
 from analytics_dagster.sandbox.changes import BY_RANK, RESOURCES, Changes, ServedRow, rank_of
@@ -55,6 +58,8 @@ class Store:
         # Ordered by the entries' first field: the id of an occurrence, the rank of a planted row.
         self._received: list[Occurrence | ServedRow] = []
         self._by_item: dict[int, list[Occurrence]] = {}  # by counter
+        # When occurrences were received (time.monotonic()), and their ids, latest last. The history is not in it.
+        self._arrivals: list[tuple[float, int]] = []
         self._texts: dict[int, str] = {}
         self._tables: dict[str, list[ServedRow]] = {}
 
@@ -86,8 +91,10 @@ class Store:
             if occurrence.grouped:
                 self._by_item[occurrence.item.counter].append(occurrence)
         self._texts = {number: text for number, text in self._texts.items() if number // 100 // DAY in self._days}
+        self._arrivals = [entry for entry in self._arrivals if entry[1] // 100 // DAY in self._days]
 
     def _receive(self, occurrence: Occurrence) -> None:
+        self._arrivals.append((time.monotonic(), occurrence.id))
         insort(self._received, occurrence, key=BY_RANK)
         if occurrence.grouped:
             insort(self._by_item[occurrence.item.counter], occurrence, key=BY_RANK)
@@ -103,15 +110,33 @@ class Store:
 
     # Reading
 
-    def occurrences(self, skip: int, count: int, below: int | None = None) -> list[str]:
-        """Return the texts of `count` occurrences after the `skip` newest, newest first; only ids under `below`."""
-        end = len(self._received) if below is None else bisect_left(self._received, below, key=BY_RANK)
+    def occurrences(
+        self, skip: int, count: int, *, below: int | None = None, arrived_by: float = math.inf
+    ) -> list[str]:
+        """Return the texts of `count` occurrences after the `skip` newest, ordered by id, newest first.
+
+        Args:
+            skip: Rows to leave out.
+            count: Rows to return.
+            below: Id above the largest one to return.
+            arrived_by: Time (time.monotonic()) of the latest arrival to return.
+        """
+        received = self._received_by(arrived_by)
+        end = len(received) if below is None else bisect_left(received, below, key=BY_RANK)
         stop = max(0, end - skip)
-        return [self._text(entry) for entry in reversed(self._received[max(0, stop - count) : stop])]
+        return [self._text(entry) for entry in reversed(received[max(0, stop - count) : stop])]
+
+    def count_occurrences(self, arrived_by: float = math.inf) -> int:
+        """Return the number of occurrences that had arrived by a time (time.monotonic())."""
+        return len(self._received_by(arrived_by))
 
     def has_occurrence(self, key: object) -> bool:
         """Return whether there is an occurrence of that key."""
         return bool(self._positions(key))
+
+    def _received_by(self, arrived_by: float) -> list[Occurrence | ServedRow]:
+        late = {number for _, number in takewhile(lambda entry: entry[0] > arrived_by, reversed(self._arrivals))}
+        return [entry for entry in self._received if entry[0] not in late] if late else self._received
 
     def _positions(self, key: object) -> list[int]:
         rank = rank_of(key)
