@@ -5,6 +5,7 @@ project: tests of the loader against the loader's own facts would be circular.
 
     with Sandbox(history_days=2) as sandbox:
         sandbox.fail_next("status", status=503, resource="items")
+        sandbox.quirks.largest_limit = 100
         requests.get(f"{sandbox.url}/v1/items", headers={"api_key": PROJECT_KEY})
 
 `python -m analytics_dagster.sandbox` serves it to other processes.
@@ -12,6 +13,7 @@ project: tests of the loader against the loader's own facts would be circular.
 
 from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster.sandbox.payload import PERSONAL_MARKERS, SECRET_MARKER
+from analytics_dagster.sandbox.quirks import Quirks
 from analytics_dagster.sandbox.service import RecordedRequest
 
-__all__ = ["ACCOUNT_KEY", "PERSONAL_MARKERS", "PROJECT_KEY", "SECRET_MARKER", "RecordedRequest", "Sandbox"]
+__all__ = ["ACCOUNT_KEY", "PERSONAL_MARKERS", "PROJECT_KEY", "SECRET_MARKER", "Quirks", "RecordedRequest", "Sandbox"]

@@ -46,6 +46,13 @@ class ServedRow(NamedTuple):
     text: str
 
 
+def rank_of(value: object, *, descending: bool = True) -> float:
+    """Return the rank of a row by the value that orders its list; `descending`: the greatest value comes first."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return math.inf  # the row has no place in the order: it goes to the head of the list
+    return value if descending else -value
+
+
 def row_key(resource: str, row: object) -> object:
     """Return the key of a row, None if a planted row has none."""
     if resource == "top_active_items" and isinstance(row, dict):
@@ -100,8 +107,5 @@ class Changes:
     def _serve(self, row: object, text: str | None = None) -> ServedRow:
         name, descending = _ORDER[self._resource]
         value = row.get(name) if isinstance(row, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            rank: float = math.inf  # the row has no place in the order: it goes to the head of the list
-        else:
-            rank = value if descending else -value
+        rank = rank_of(value, descending=descending)
         return ServedRow(rank, row_key(self._resource, row), to_json(row) if text is None else text)

@@ -1,4 +1,4 @@
-"""The sandbox's interface for its users: start and stop it, read and change its rows, queue faults.
+"""The sandbox's interface for its users: start and stop it, read and change its rows, queue faults, set quirks.
 
 Requests are answered in `service`.
 """
@@ -12,6 +12,7 @@ from typing import Any, Self
 from analytics_dagster.sandbox.access import Keys, RateLimit
 from analytics_dagster.sandbox.model import Deploy, noise
 from analytics_dagster.sandbox.payload import SECRET_MARKER, Row
+from analytics_dagster.sandbox.quirks import Quirks
 from analytics_dagster.sandbox.routes import routes
 from analytics_dagster.sandbox.server import Server
 from analytics_dagster.sandbox.service import RecordedRequest, Service
@@ -171,16 +172,25 @@ class Sandbox:
             )
             return store.add_deploy(deploy)
 
-    def add_occurrences(self, count: int, *, at: int | None = None, item_id: int | None = None) -> list[Row]:
-        """Receive occurrences, at `at` (epoch seconds; by default now), and return their rows.
+    def add_occurrences(
+        self, count: int, *, at: int | None = None, item_id: int | None = None, id_at: int | None = None
+    ) -> list[Row]:
+        """Receive occurrences and return their rows. Their items move to the head of `items`.
 
-        They belong to many items, or to the one of `item_id`. These items move to the head of `items`.
+        Args:
+            count: Occurrences to receive.
+            at: Their `timestamp`, in epoch seconds; by default now.
+            item_id: Item that they belong to; by default many items.
+            id_at: Epoch seconds that their ids are made from; by default `at`. The list is ordered by id, so this
+                decides the rows' place: with a later `id_at` old rows are at the head, with an earlier one new rows are
+                deep in the list.
 
         Raises:
             KeyError: No item has that id.
         """
         with self._service.open_store() as store:
-            return store.add_occurrences(count, store.now if at is None else at, item_id)
+            at = store.now if at is None else at
+            return store.add_occurrences(count, at, item_id, at if id_at is None else id_at)
 
     def plant(self, resource: str, row: object) -> None:
         """Add any row as it is: a JSON value, or JSON text, which is served character by character.
@@ -232,6 +242,20 @@ class Sandbox:
     def clear_faults(self) -> None:
         """Clear the queued faults."""
         self._service.clear_faults()
+
+    # Quirks
+
+    @property
+    def quirks(self) -> Quirks:
+        """Deviations from the documented service, read at each request. Set its fields."""
+        return self._service.quirks
+
+    def go_empty(self, seconds: float) -> None:
+        """Answer every request with an empty list and status 200, for `seconds` of real time from now on.
+
+        Models a service whose search index is being rebuilt. `total_count` of items is 0 as well.
+        """
+        self._service.go_empty(seconds)
 
     # Requests
 

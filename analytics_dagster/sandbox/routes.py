@@ -1,20 +1,18 @@
-"""The service's interface to the ten resources: paths, keys, pages, parameters and envelopes.
+"""The service's interface to the ten resources: paths, keys, page sizes and envelopes.
 
-The literals repeat the catalog's on purpose, so that tests compare two independent statements. The rows are in `store`.
+The literals repeat the catalog's on purpose, so that tests compare two independent statements. Requests are answered in
+`lists`, the rows are in `store`.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from analytics_dagster.sandbox.account import PROJECT_SLUG
-from analytics_dagster.sandbox.messages import RefusedError, Request, success, to_json
+from analytics_dagster.sandbox.messages import RefusedError, Request, to_json
 from analytics_dagster.sandbox.model import PROJECT_ID
-from analytics_dagster.sandbox.store import Store
 
 _UNPROCESSABLE = 422
 _MOST_COUNTED = 100_000
-_MOST_HOURS = 168
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,30 +56,7 @@ def routes(paths: Mapping[str, str], team_page_size: int, *, jobs_as_list: bool)
 
 def page_of(route: Route, request: Request) -> int | None:
     """Return the page that a request asks for, None if the resource has no pages."""
-    return None if route.page_size is None else _positive(request.query, "page", 1)
-
-
-def answer(route: Route, request: Request, store: Store) -> bytes:
-    """Return the body of the reply to a request. Raises `RefusedError` if a parameter or the body is malformed."""
-    page, size = page_of(route, request), route.page_size
-    if route.resource == "items_metrics":
-        counters = _counters(request.content)
-        # A planted row without a counter matches every request.
-        texts = [row.text for row in store.table(route.resource) if row.key is None or row.key in counters]
-    elif route.resource == "top_active_items":
-        texts = [row.text for row in store.top_active(*_report(request.query))]
-    elif page is None or size is None:
-        texts = [row.text for row in store.table(route.resource)]
-    else:
-        if route.largest_page is not None:
-            size = min(_positive(request.query, "limit", size), route.largest_page)
-        skip = (page - 1) * size
-        if route.resource == "occurrences":
-            below = _positive(request.query, "lastId", 0)
-            texts = store.occurrences(skip, size, below or None)
-        else:
-            texts = [row.text for row in store.table(route.resource)[skip : skip + size]]
-    return success(envelope(route, page, texts, len(store.table("items")) if route.resource == "items" else None))
+    return None if route.page_size is None else positive(request.query, "page", 1)
 
 
 def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | None = None) -> str:
@@ -98,33 +73,11 @@ def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | 
     return f'{{{other_fields}"{route.rows_at}":{listed}}}'
 
 
-def _positive(query: Mapping[str, str], name: str, default: int) -> int:
+def positive(query: Mapping[str, str], name: str, default: int) -> int:
+    """Return the value of a parameter. Raises `RefusedError` unless it is a positive integer or missing."""
     if name not in query:
         return default
     text = query[name]
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise RefusedError(_UNPROCESSABLE, f"{name} must be a positive integer")
     return int(text)
-
-
-def _report(query: Mapping[str, str]) -> tuple[int, frozenset[str], str]:
-    hours = _positive(query, "hours", 24)
-    if hours > _MOST_HOURS:
-        raise RefusedError(_UNPROCESSABLE, f"hours must be between 1 and {_MOST_HOURS}")
-    environments = frozenset(name for name in query.get("environments", "").split(",") if name)
-    sort = query.get("sort", "occurrences")
-    if sort not in {"occurrences", "unique_occurrences"}:
-        raise RefusedError(_UNPROCESSABLE, "sort must be occurrences or unique_occurrences")
-    return hours, environments, sort
-
-
-def _counters(content: bytes) -> list[int]:
-    try:
-        body = json.loads(content)
-    except ValueError:
-        raise RefusedError(_UNPROCESSABLE, "the body must be JSON") from None
-    counters = body.get("item_counters") if isinstance(body, dict) else None
-    # `isinstance` would accept `true`, since `bool` is a subclass of `int`.
-    if not isinstance(counters, list) or not all(type(counter) is int for counter in counters):
-        raise RefusedError(_UNPROCESSABLE, "item_counters must be a list of integers")
-    return counters

@@ -103,7 +103,6 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Type": reply.content_type,
             "Content-Length": str(len(reply.content)),
-            "Date": self.date_time_string(),
             **reply.headers,
         }
         lines = [

@@ -1,6 +1,6 @@
 """The steps from a request to its reply: recording, rate limit, authentication, answer, fault.
 
-The steps that may refuse a request come in the real service's order. Contents of replies are in `routes` and `store`,
+The steps that may refuse a request come in the real service's order. Contents of replies are in `lists` and `store`,
 HTTP is in `server`.
 """
 
@@ -8,13 +8,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from threading import Lock
 from typing import Any
 
 from analytics_dagster.sandbox.access import Keys, RateLimit, RateStatus
 from analytics_dagster.sandbox.faults import FaultQueue, Original
+from analytics_dagster.sandbox.lists import Lists
 from analytics_dagster.sandbox.messages import RefusedError, Reply, Request, failure
-from analytics_dagster.sandbox.routes import Route, answer, page_of
+from analytics_dagster.sandbox.quirks import Quirks
+from analytics_dagster.sandbox.routes import Route, page_of
 from analytics_dagster.sandbox.store import Store
 
 _MOST_RECORDED = 100_000
@@ -55,6 +58,7 @@ class Service:
         now: Returns epoch seconds.
 
     Attributes:
+        quirks: Deviations from the documented service.
         requests: The requests so far, oldest first.
         before_reply: Called with the resource and page of each request, before its reply is made.
     """
@@ -76,6 +80,8 @@ class Service:
         self._keys = keys
         self._rate = rate
         self._now = now
+        self.quirks = Quirks()
+        self._lists = Lists(lambda: self.quirks)
         self._faults = FaultQueue()
         self._lock = Lock()
         self.requests: list[RecordedRequest] = []
@@ -100,6 +106,11 @@ class Service:
         with self._lock:
             self._faults.clear()
 
+    def go_empty(self, seconds: float) -> None:
+        """Answer every request for rows with an empty list, for `seconds` of real time."""
+        with self._lock:
+            self._lists.go_empty(seconds)
+
     def answer(self, request: Request) -> Reply:
         """Record a request and return its reply."""
         route = self._routes.get(request.path)
@@ -111,7 +122,14 @@ class Service:
         with self.open_store() as store:
             reply = self._reply(request, route, key, store)
             recorded.status = None if reply.reset else reply.status
-        return reply
+            return self._add_date(reply, store.now)
+
+    def _add_date(self, reply: Reply, now: int) -> Reply:
+        # After the faults: the web server in front of the service adds it to their replies as well.
+        if not self.quirks.sends_date:
+            return reply
+        date = formatdate(now + self.quirks.date_offset, usegmt=True)
+        return replace(reply, headers={"Date": date, **reply.headers})
 
     def _record(self, request: Request, route: Route | None, key: str | None) -> RecordedRequest:
         try:
@@ -138,7 +156,7 @@ class Service:
             return replace(failure(404, "not found"), headers=rate.headers)
         try:
             self._admit(request, route, key, rate)
-            reply = Reply(content=answer(route, request, store), headers=rate.headers)
+            reply = Reply(content=self._lists.answer(route, request, store), headers=rate.headers)
         except RefusedError as refusal:
             reply = replace(failure(refusal.status, str(refusal)), headers=rate.headers)
         fault = self._faults.take(route.resource)
