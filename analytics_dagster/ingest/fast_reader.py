@@ -138,11 +138,11 @@ def _report(plan: KeysetPlan, request: ReadRequest, bounds: Bounds) -> None:
     name = request.resource.name
     if plan.seen_keys_only:
         logger.warning("%s: the service knows only keys of rows, so requests go one by one", name)
-    if plan.disorder > DISORDER_SECONDS:
-        logger.warning("%s: rows are out of the order of their keys by up to %d s", name, plan.disorder)
+    if plan.keys.disorder > DISORDER_SECONDS:
+        logger.warning("%s: rows are out of the order of their keys by up to %d s", name, plan.keys.disorder)
     request.traffic.empty = plan.empty
-    if plan.ended and bounds.start is not None and plan.oldest is not None and plan.oldest > bounds.start:
-        request.traffic.list_end = datetime.fromtimestamp(plan.oldest, UTC).isoformat()
+    if plan.ended and bounds.start is not None and plan.keys.oldest is not None and plan.keys.oldest > bounds.start:
+        request.traffic.list_end = datetime.fromtimestamp(plan.keys.oldest, UTC).isoformat()
 
 
 class _Endpoint:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from analytics_dagster.ingest.known_keys import NO_KEY, KnownKeys
 from analytics_dagster.ingest.pagination import DISORDER_SECONDS, Bounds
 
 PAUSE = 1.0
@@ -34,15 +35,11 @@ _LATENCY = 0.03
 """Seconds of a reply above which all requests of `read_ahead` pay; below it two do: one is answered, one is read."""
 
 _RUN = 20
-"""Rows in a row that must be older, or newer, than a bound: single rows may be out of their place."""
+"""Rows in a row that must be beyond a bound of the window, unless pages are smaller."""
 
 _MOST_GUESSES = 20
-_MOST_ANCHORS = 64
 _MOST_ATTEMPTS = 6
 _KNOWN_LOW_KEYS = 10
-_NO_KEY = 2**63 - 1
-"""Above every key."""
-
 Row = tuple[int | None, int | None]
 """Key and time of a row, in epoch seconds; None for a value that is not one."""
 
@@ -82,15 +79,13 @@ class KeysetPlan:
     Attributes:
         ended: Whether the list was proven to end within the window.
         empty: Whether the list was proven to be empty.
-        oldest: Time of the oldest row seen; None if there was none.
-        disorder: Seconds by which rows were out of the order of their keys.
+        keys: What replies showed of the list's keys.
         seen_keys_only: Whether the service knows only keys of rows that exist, so that requests go one by one.
     """
 
     def __init__(self, bounds: Bounds, *, limit: int | None, grows: bool, read_ahead: int) -> None:
         self.ended = self.empty = self.seen_keys_only = False
-        self.oldest: int | None = None
-        self.disorder = 0
+        self.keys = KnownKeys(bounds, run=min(_RUN, limit or _RUN))
         self._bounds = bounds
         self._first_limit = limit
         self._limit = limit or _RUN
@@ -100,21 +95,10 @@ class KeysetPlan:
         self._covered: list[tuple[int, int]] = []
         """Ranges of keys, lowest first: from a key, up to but not including a key."""
         self._in_flight: list[KeyRequest] = []
-        self._low: int | None = None
-        """Rows at or below this key are older than the window."""
-        self._high = _NO_KEY
-        """Rows at or above this key are newer than the window."""
-        self._newer: tuple[int, int] | None = None
-        self._older: tuple[int, int] | None = None
-        """Nearest known rows, key and time, on both sides of the window's end."""
-        self._anchors: list[tuple[int, int]] = []
-        """Some known rows, key and time, oldest first."""
-        self._highest = 0
         self._one_page = False
         """Whether the newest page was shorter than requested: the list seems to end on it."""
         self._full = False
         """Whether the reply with the lowest keys had as many rows as requested."""
-        self._keys_per_row = 1.0
         self._obeyed: bool | None = None
         self._seeking = bounds.end is not None
         self._guesses = 0
@@ -133,7 +117,7 @@ class KeysetPlan:
         """Whether everything is read, and the end of the list is proven where it was reached."""
         if self.empty:
             return True
-        return bool(self._covered) and (self._low is not None or self.ended) and not list(self._gaps())
+        return bool(self._covered) and (self.keys.low is not None or self.ended) and not list(self._gaps())
 
     def next_request(self, now: float) -> KeyRequest | None:
         """Return the next request; None if there is none before the next reply, or before a pause has passed."""
@@ -160,7 +144,7 @@ class KeysetPlan:
             return None
         if self._obeyed is None:
             probe = self._probe()
-            rows = (probe - self._estimated_bottom(0, probe)) / self._keys_per_row * 1.5 + 2 * _RUN
+            rows = (probe - self._estimated_bottom(0, probe)) / self.keys.per_row * 1.5 + 2 * _RUN
             return self._due(KeyRequest(probe, self._sized(rows)), now)
         if self._seeking and (guess := self._guess()) is not None:
             return self._due(KeyRequest(guess, self._first_limit), now)
@@ -171,7 +155,7 @@ class KeysetPlan:
                 request = self._prove_end()
             else:
                 low = max((bottom, self._floor or 0, *self._tops(bottom, top)))
-                rows = (top - low) / self._keys_per_row * 1.1 + _RUN if low else LARGEST_LIMIT
+                rows = (top - low) / self.keys.per_row * 1.1 + _RUN if low else LARGEST_LIMIT
                 request = KeyRequest(top, self._sized(rows))
             if due := self._due(request, now):
                 return due
@@ -201,8 +185,8 @@ class KeysetPlan:
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges of keys that are still to be read, highest first; one from 0 has an unknown end."""
-        bottom = self._low if self._low is not None else (self._low_keys[0] if self.ended else 0)
-        top = self._high
+        bottom = self.keys.low if self.keys.low is not None else (self._low_keys[0] if self.ended else 0)
+        top = self.keys.high
         for low, high in reversed(self._covered):
             if high < top and max(high, bottom) < top:
                 yield max(high, bottom), top
@@ -212,7 +196,7 @@ class KeysetPlan:
 
     def _cut(self, gaps: Sequence[tuple[int, int]]) -> KeyRequest | None:
         """Return a request in the middle of the largest part of the gaps; None if all parts are small."""
-        reply = self._limit * self._keys_per_row
+        reply = self._limit * self.keys.per_row
         best: tuple[float, int] | None = None
         for bottom, top in gaps:
             if not (bottom or self._floor or self._bounds.start or self._full):
@@ -232,47 +216,31 @@ class KeysetPlan:
         if self._floor is not None:
             return self._floor
         if self._bounds.start is not None:
-            return max(1, self._key_at(self._bounds.start - DISORDER_SECONDS))
-        ahead = 2 * self._read_ahead * self._limit * self._keys_per_row
-        return max(1, int(top - max(ahead, self._highest - top)))
+            return self.keys.estimate(self._bounds.start - DISORDER_SECONDS)
+        ahead = 2 * self._read_ahead * self._limit * self.keys.per_row
+        return max(1, int(top - max(ahead, self.keys.highest - top)))
 
     # -- the window's end ---------------------------------------------------------------------------------
 
     def _guess(self) -> int | None:
         """Return a key to look for the window's end; None if the known bound is near enough."""
         assert self._bounds.end is not None
-        if self._newer is None or self.seen_keys_only or self._guesses >= _MOST_GUESSES:
+        if self.keys.nearest_newer is None or self.seen_keys_only or self._guesses >= _MOST_GUESSES:
             return None
-        key, time = self._newer
-        low = max((self._older or (0, 0))[0], self._floor or 0)
-        wanted = self._key_at(self._bounds.end + DISORDER_SECONDS)
-        enough = max(self._limit, _RUN) * self._keys_per_row / 2
+        key, time = self.keys.nearest_newer
+        low = max(self.keys.nearest_older, self._floor or 0)
+        wanted = self.keys.estimate(self._bounds.end + DISORDER_SECONDS)
+        if self._floor is not None and wanted <= self._floor:
+            wanted = (self._floor + key) // 2
+        enough = max(self._limit, _RUN) * self.keys.per_row / 2
         if time <= self._bounds.end + 2 * DISORDER_SECONDS or key - max(wanted, low) <= enough:
             return None
         self._guesses += 1
-        guess = wanted + int(2 * _RUN * self._keys_per_row)
+        guess = wanted + int(2 * _RUN * self.keys.per_row)
         if self._guesses % 3 == 0 and low:
             guess = (key + low) // 2
         guess = min(max(guess, low + 1), key - 1)
         return guess if guess > 0 else None
-
-    def _key_at(self, time: int) -> int:
-        """Return the likely key of a time, between the nearest known rows, or beyond the oldest one."""
-        anchors = self._anchors
-        older = [anchor for anchor in anchors if anchor[1] <= time]
-        newer = [anchor for anchor in anchors if anchor[1] > time]
-        if not newer:
-            return max(key for key, _ in anchors)
-        high = newer[0]
-        low = older[-1] if older else high
-        if not older:
-            # Beyond the oldest row: by the slope of all rows, and no further than the end that was seen.
-            last = anchors[-1]
-            slope = (last[0] - high[0]) / max(1, last[1] - high[1])
-            key = int(high[0] - (high[1] - time) * max(slope, 1.0))
-            return (self._floor + high[0]) // 2 if self._floor is not None and key <= self._floor else max(1, key)
-        share = (time - low[1]) / max(1, high[1] - low[1])
-        return int(low[0] + share * (high[0] - low[0]))
 
     # -- replies ------------------------------------------------------------------------------------------
 
@@ -293,7 +261,7 @@ class KeysetPlan:
             UnsteadyListError: The reply is empty for the last time that this is tolerated.
         """
         self._in_flight.remove(request)
-        below = _NO_KEY if request.below is None else request.below
+        below = NO_KEY if request.below is None else request.below
         keyed = sorted(((key, time) for key, time in rows if key is not None), reverse=True)
         if (rows and not keyed) or (keyed and keyed[0][0] >= below):
             raise NotObeyedError
@@ -305,7 +273,7 @@ class KeysetPlan:
         self._learn(request, keyed, size, seconds)
         if self._floor is not None and keyed[-1][0] < self._floor:
             self._floor = None
-        lowest = self._low_keys[0] if self._low_keys else _NO_KEY
+        lowest = self._low_keys[0] if self._low_keys else NO_KEY
         if keyed[-1][0] < lowest:
             self._full = len(keyed) >= (request.limit or _RUN)
             self._one_page = request.below is None and not self._full
@@ -314,15 +282,13 @@ class KeysetPlan:
         new = [not (request.proof if key is None else self._is_covered(key)) for key, _ in rows]
         self._cover(keyed[-1][0], below)
         self._low_keys = sorted({*self._low_keys, *(key for key, _ in keyed[-_KNOWN_LOW_KEYS:])})[:_KNOWN_LOW_KEYS]
-        self._find_bounds(keyed)
         if request.below is not None and self._obeyed is None:
             self._obeyed = True
         return new
 
     def _learn(self, request: KeyRequest, keyed: Sequence[tuple[int, int | None]], size: int, seconds: float) -> None:
-        """Learn from a reply how dense keys are, how large rows are, and how far rows are out of their order."""
-        if len(keyed) > 1:
-            self._keys_per_row = max(1.0, (keyed[0][0] - keyed[-1][0]) / (len(keyed) - 1))
+        """Learn from a reply its keys, and how many rows the next ones may have."""
+        self.keys.learn(keyed)
         asked = request.limit or 0
         if self._grows and not request.proof:
             fitting = LARGEST_REPLY * len(keyed) // max(size, 1)
@@ -331,48 +297,6 @@ class KeysetPlan:
                 self._limit = min(self._limit, max(len(keyed), self._first_limit or 1))
             if seconds > SLOW_REPLY:
                 self._limit = max(self._first_limit or 1, asked // 2)
-        least = None
-        for _, time in keyed:
-            if time is None:
-                continue
-            if least is not None and time > least:
-                self.disorder = max(self.disorder, time - least)
-            least = time if least is None else min(least, time)
-        if least is not None:
-            self.oldest = least if self.oldest is None else min(self.oldest, least)
-        self._highest = max(self._highest, keyed[0][0])
-        timed = [(key, time) for key, time in keyed if time is not None]
-        if timed:
-            self._anchors = sorted([*self._anchors, timed[0], timed[-1]], key=lambda anchor: anchor[1])
-        if len(self._anchors) > _MOST_ANCHORS:
-            self._anchors = [self._anchors[0], *self._anchors[1:-1:2], self._anchors[-1]]
-
-    def _find_bounds(self, keyed: Sequence[tuple[int, int | None]]) -> None:
-        """Turn the window's bounds into keys where a run of rows is beyond them."""
-        start, end, known = self._bounds.start, self._bounds.end, self._bounds.known_key
-        run = min(_RUN, self._first_limit or _RUN)
-        if len(keyed) < run:
-            return
-        if start is not None:
-            older = [time is not None and time < start - DISORDER_SECONDS for _, time in keyed]
-            for place in range(len(keyed) - run + 1):
-                key = keyed[place][0]
-                if all(older[place : place + run]) and (known is None or key <= known):
-                    self._low = key if self._low is None else max(self._low, key)
-                    break
-        if end is not None:
-            newer = [time is not None and time >= end + DISORDER_SECONDS for _, time in keyed]
-            for place in range(len(keyed) - run, -1, -1):
-                key, time = keyed[place + run - 1]
-                if all(newer[place : place + run]):
-                    assert time is not None
-                    if key < self._high:
-                        self._high, self._newer = key, (key, time)
-                    break
-            if not all(newer) and (self._older is None or keyed[0][0] > self._older[0]) and keyed[0][0] < self._high:
-                self._older = next(
-                    ((key, time) for (key, time), new in zip(keyed, newer, strict=True) if not new and time), None
-                )
 
     def _is_covered(self, key: int) -> bool:
         return any(low <= key < high for low, high in self._covered)

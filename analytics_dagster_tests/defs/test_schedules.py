@@ -171,9 +171,10 @@ def schedules() -> dict[str, Any]:
 
 
 def tick(project: Project, name: str, at: datetime | None = None) -> Any:
-    context = dg.build_schedule_context(project.instance, at or datetime.now(UTC))
-    repository = definitions().get_repository_def()
-    return repository.get_schedule_def(name).evaluate_tick(context)
+    schedule = definitions().get_repository_def().get_schedule_def(name)
+    # Left open, the context's own instance would stand in Dagster's global state after its end.
+    with dg.build_schedule_context(project.instance, at or datetime.now(UTC)) as context:
+        return schedule.evaluate_tick(context)
 
 
 def run(project: Project, request: dg.RunRequest, job: str) -> dg.ExecuteInProcessResult:

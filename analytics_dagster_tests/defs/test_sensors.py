@@ -101,8 +101,8 @@ class Ticker:
 
     def tick(self) -> list[dg.RunRequest]:
         repository = build_definitions(definition_settings()).get_repository_def()
-        context = dg.build_sensor_context(self._project.instance, self.cursor, repository_def=repository)
-        answer = repository.get_sensor_def("new_deploys_sensor").evaluate_tick(context)
+        with dg.build_sensor_context(self._project.instance, self.cursor, repository_def=repository) as context:
+            answer = repository.get_sensor_def("new_deploys_sensor").evaluate_tick(context)
         self.cursor = answer.cursor
         self.skipped = answer.skip_message or ""
         requests = [request for request in answer.run_requests or [] if request.run_key not in self._used]

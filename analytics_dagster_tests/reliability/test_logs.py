@@ -17,7 +17,7 @@ from analytics_dagster_tests.support.http_replies import Clock, replying
 from analytics_dagster_tests.support.project import Project, daily_partition, failure, load
 from analytics_dagster_tests.support.service import a_service
 
-BATCH = re.compile(r"occurrences: pages ([\d, -]+) with (\d+) rows; (\d+) rows so far, \d+ rows/s")
+BATCH = re.compile(r"occurrences: (?:pages|reply) ([\d-]+) with (\d+) rows; (\d+) rows so far, \d+ rows/s")
 
 
 @pytest.fixture
@@ -48,10 +48,11 @@ def pages_of(spans: str) -> list[int]:
     return [page for first, *last in ends for page in range(first, (last or [first])[0] + 1)]
 
 
+@pytest.mark.parametrize("paging", ["page", "keyset"])
 def test_each_batch_of_pages_has_a_line_with_its_pages_and_rows_and_the_rate(
-    project: Project, day: Sandbox, caplog: pytest.LogCaptureFixture
+    paging: str, project: Project, day: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    project.use(day)
+    project.use(day, paging__occurrences=paging, page_size__occurrences=20)
     caplog.set_level(logging.DEBUG, logger=fast_reader.__name__)
 
     report = load("occurrences")
