@@ -274,7 +274,7 @@ class KeysetPlan:
         if self._floor is not None and keyed[-1][0] < self._floor:
             self._floor = None
         lowest = self._low_keys[0] if self._low_keys else NO_KEY
-        if keyed[-1][0] < lowest:
+        if keyed[-1][0] <= lowest and not request.proof:
             self._full = len(keyed) >= (request.limit or _RUN)
             self._one_page = request.below is None and not self._full
         if request.proof:
