@@ -9,7 +9,7 @@ from typing import TextIO
 from analytics_dagster_tests.benchmark import measurements, plots, report
 from analytics_dagster_tests.benchmark.runs import RunError
 from analytics_dagster_tests.benchmark.scenarios import LONG, SCENARIOS, Bench, measure
-from analytics_dagster_tests.benchmark.serving import ROOT
+from analytics_dagster_tests.benchmark.server_process import ROOT
 
 RESULTS = ROOT / "docs" / "performance.json"
 

@@ -6,8 +6,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from analytics_dagster_tests.benchmark.bars import cost_of_the_limit, judged
 from analytics_dagster_tests.benchmark.measurements import FLOOR, Measurement, Results, as_dicts
+from analytics_dagster_tests.benchmark.thresholds import cost_of_the_limit, judged
 
 _COLUMNS = ("scenario", "case", "contender", "seconds", "of", "rows/s", "peak MB", "requests", "/ floor", "")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_dagster_tests.benchmark.contenders import Job, as_text
+from analytics_dagster_tests.benchmark.loaders import Job, as_text
 from analytics_dagster_tests.benchmark.rows import OCCURRENCES
-from analytics_dagster_tests.benchmark.serving import ROOT, Server
+from analytics_dagster_tests.benchmark.server_process import ROOT, Server
 
 TIMEOUT = 900.0
 """Seconds that a run may take."""
@@ -73,7 +73,7 @@ def run(
             shutil.copyfile(into, warehouse)
         server.reset(**behaviour)
         job = replace(job, url=server.url, folder=str(folder), warehouse=str(warehouse))
-        took = in_process([sys.executable, "-m", "analytics_dagster_tests.benchmark.contenders", as_text(job)], folder)
+        took = in_process([sys.executable, "-m", "analytics_dagster_tests.benchmark.loaders", as_text(job)], folder)
         requests = server.stats()["requests"].get(OCCURRENCES.path, 0)
         landed = _landed(warehouse, duplicates=duplicates)
         if keep:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analytics_dagster_tests.benchmark.contenders import Job
+from analytics_dagster_tests.benchmark.loaders import Job
 from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Measurement, summed_up
 from analytics_dagster_tests.benchmark.rows import FORMATS
 from analytics_dagster_tests.benchmark.runs import Run, RunError, in_process, run, workspace
-from analytics_dagster_tests.benchmark.serving import Server, serving
+from analytics_dagster_tests.benchmark.server_process import Server, serving
 
 HOUR = 3_600
 LOOKBACK = 600

@@ -1,6 +1,6 @@
 """A server of lists whose pages cost next to nothing: each is one slice of bytes prepared beforehand.
 
-It runs in a process of its own (`serving.py` starts it), so that what it costs is not charged to a load. Lists
+It runs in a process of its own (`server_process.py` starts it), so that what it costs is not charged to a load. Lists
 are newest first, as the service's. It waits before each reply, as long as it was told and without holding
 up other replies, and can let rows arrive at the head meanwhile. Errors and rate limits belong to the sandbox.
 """
@@ -199,7 +199,7 @@ async def serve(service: Service, seconds: float) -> None:
     """Serve on a free port of the loopback interface, whose number is printed, for so long at most."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(service), "127.0.0.1", 0)
     async with server:
-        print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by serving.py
+        print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by server_process.py
         await asyncio.sleep(seconds)
 
 

@@ -1,6 +1,6 @@
 """The loads that are compared, each a function of a `Job`, and the process that runs one of them.
 
-`python -m analytics_dagster_tests.benchmark.contenders '{…}'` loads a few rows elsewhere first, so that nothing is
+`python -m analytics_dagster_tests.benchmark.loaders '{…}'` loads a few rows elsewhere first, so that nothing is
 imported or compiled while the clock runs, then does the job and prints what it took as JSON. One job a
 process: peak memory and the state of libraries are the job's alone.
 """
@@ -116,7 +116,7 @@ def plain_parquet(job: Job) -> None:
 
 def floor(job: Job) -> None:
     """Load through the fastest loop."""
-    from analytics_dagster_tests.benchmark.floor import load  # noqa: PLC0415
+    from analytics_dagster_tests.benchmark.fastest_loader import load  # noqa: PLC0415
 
     load(job.url, Path(job.warehouse), page_size=job.page_size, threads=job.in_flight)
 
