@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from analytics_dagster_tests.benchmark import measurements, plots, report
+from analytics_dagster_tests.benchmark.bench import Bench
 from analytics_dagster_tests.benchmark.runs import RunError
-from analytics_dagster_tests.benchmark.scenarios import LONG, SCENARIOS, Bench, measure
+from analytics_dagster_tests.benchmark.scenarios import LONG, SCENARIOS, measure
 from analytics_dagster_tests.benchmark.server_process import ROOT
 
 RESULTS = ROOT / "docs" / "performance.json"

@@ -11,6 +11,9 @@ from analytics_dagster_tests.benchmark.runs import Run
 
 FLOOR = "floor"
 OURS = "ours"
+UNLIMITED = f"{OURS}, no limit"
+PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
+DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 
 @dataclass(frozen=True, kw_only=True)

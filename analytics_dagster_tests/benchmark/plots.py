@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Results
-from analytics_dagster_tests.benchmark.scenarios import UNLIMITED
+from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, UNLIMITED, Results
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 596, 40, 344

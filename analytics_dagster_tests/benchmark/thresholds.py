@@ -4,8 +4,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Measurement, Results
-from analytics_dagster_tests.benchmark.scenarios import DEFINITIONS, LIBRARIES, UNLIMITED
+from analytics_dagster_tests.benchmark.measurements import (
+    DEFINITIONS,
+    FLOOR,
+    LIBRARIES,
+    OURS,
+    UNLIMITED,
+    Measurement,
+    Results,
+)
 
 READ_AHEAD = 8
 DEEP = 1_000

@@ -1,0 +1,35 @@
+"""The scenarios by name."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from analytics_dagster_tests.benchmark.bench import Bench
+from analytics_dagster_tests.benchmark.measurements import Measurement
+from analytics_dagster_tests.benchmark.scenarios.full_loads import large_pages, latency, scale, small_pages
+from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing
+from analytics_dagster_tests.benchmark.scenarios.imports import imports
+from analytics_dagster_tests.benchmark.scenarios.windows import depth, merge, tick
+
+SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
+    "small-pages": small_pages,
+    "large-pages": large_pages,
+    "latency": latency,
+    "depth": depth,
+    "tick": tick,
+    "growing": growing,
+    "imports": imports,
+    "merge": merge,
+    "scale": scale,
+}
+"""The quick ones first."""
+
+LONG = ("large-pages", "imports", "scale")
+"""Left out of a quick run, unless they are asked for."""
+
+
+def measure(names: list[str], bench: Bench) -> Iterator[Measurement]:
+    """Run scenarios, one after the other."""
+    for name in names:
+        began = time.monotonic()
+        yield from SCENARIOS[name](bench)
+        bench.say(f"{name}: done in {time.monotonic() - began:.0f} s")
