@@ -1,8 +1,8 @@
-"""The loads that are compared, each a function of a `Job`, and the process that runs one of them.
+"""The loaders that are compared, each a function of a `Job`, and the process that runs one of them.
 
-`python -m analytics_dagster_tests.benchmark.loaders '{…}'` loads a few rows elsewhere first, so that nothing is
-imported or compiled while the clock runs, then does the job and prints what it took as JSON. One job a
-process: peak memory and the state of libraries are the job's alone.
+`python -m analytics_dagster_tests.benchmark.loaders '{…}'` first loads a few rows into another warehouse, so that
+nothing is imported or compiled while the clock runs. Then it does the job and prints the duration and the memory as
+JSON. A process does one job: peak memory and the state of libraries belong to that job alone.
 """
 
 import json
@@ -29,18 +29,18 @@ class Job:
     """A load.
 
     Attributes:
-        contender: Key of `CONTENDERS`.
+        loader: Key of `LOADERS`.
         url: Base URL of the service.
-        folder: Working files.
+        folder: Folder of the working files.
         warehouse: DuckDB file.
         page_size: Rows a page.
-        in_flight: Requests in flight, where the contender knows more than one.
-        memory_limit: DuckDB's, in our load; None for the shipped default, empty for none.
-        start: First moment that is wanted, in epoch seconds; None, as the end, for all.
-        end: First moment that is no longer wanted.
+        in_flight: Requests in flight, if the loader sends several at a time.
+        memory_limit: The setting `memory_limit`; None for its default, empty for no limit.
+        start: Start of the window `[start, end)`, in epoch seconds; None, like `end`, for all rows.
+        end: End of the window.
     """
 
-    contender: str
+    loader: str
     url: str
     folder: str
     warehouse: str
@@ -51,14 +51,14 @@ class Job:
     end: float | None = None
 
 
-def ours(job: Job) -> None:
-    """Load through the package, as the assets do: types, secrets removed, merge by key, continuity proven."""
+def load_with_package(job: Job) -> None:
+    """Load through the package, as the assets do: typed columns, secrets removed, merge by key, continuity proven."""
     from analytics_dagster.catalog import get_resource  # noqa: PLC0415
     from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
     from analytics_dagster.ingest.warehouse.pipeline import build_pipeline  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
-    settings, occurrences = _settings(job), get_resource("occurrences")
+    settings, occurrences = _build_settings(job), get_resource("occurrences")
     window = None
     if job.start is not None and job.end is not None:
         window = Window(start=datetime.fromtimestamp(job.start, UTC), end=datetime.fromtimestamp(job.end, UTC))
@@ -66,22 +66,22 @@ def ours(job: Job) -> None:
     build_pipeline(occurrences, settings, pipelines_dir=job.folder).run(source)
 
 
-def ours_resumed(job: Job) -> None:
-    """Load what is new of the last day, as the schedule does, of every resource ordered by its cursor."""
+def resume_with_package(job: Job) -> None:
+    """Load the new rows of the last day, as the schedule does, of every resource that is ordered by its cursor."""
     from analytics_dagster.catalog import RESOURCES  # noqa: PLC0415
     from analytics_dagster.ingest.load import open_loader  # noqa: PLC0415
     from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
-    settings, now = _settings(job), datetime.now(UTC)
+    settings, now = _build_settings(job), datetime.now(UTC)
     with open_loader(settings) as loader:
-        for row in RESOURCES:
-            if row.cursor and row.cursor == row.ordered_by:
-                load = loader.begin(row, Window(start=now - timedelta(days=1), end=now), resume=True)
+        for each in RESOURCES:
+            if each.cursor and each.cursor == each.ordered_by:
+                load = loader.begin(each, Window(start=now - timedelta(days=1), end=now), resume=True)
                 load.pipeline.run(load.source)
                 load.finish()
 
 
-def _settings(job: Job) -> "Settings":
+def _build_settings(job: Job) -> "Settings":
     from analytics_dagster.ingest.settings import Settings  # noqa: PLC0415
 
     os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"] = job.warehouse
@@ -91,49 +91,49 @@ def _settings(job: Job) -> "Settings":
     return settings if job.memory_limit is None else settings.model_copy(update={"memory_limit": job.memory_limit})
 
 
-def plain(job: Job, **run: Any) -> None:
-    """Load through dlt's REST source alone, from the project's configuration of it."""
+def load_with_plain_dlt(job: Job, **run_options: Any) -> None:
+    """Load through dlt's own REST API source, with the project's configuration of it."""
     import dlt  # noqa: PLC0415
     from dlt.sources.rest_api import rest_api_source  # noqa: PLC0415
 
     from analytics_dagster.catalog import get_resource  # noqa: PLC0415
     from analytics_dagster.ingest.rest_config import rest_api_config  # noqa: PLC0415
 
-    source = rest_api_source(rest_api_config(_settings(job), [get_resource("occurrences")]))
+    source = rest_api_source(rest_api_config(_build_settings(job), [get_resource("occurrences")]))
     pipeline = dlt.pipeline(
         pipeline_name="plain",
         destination=dlt.destinations.duckdb(job.warehouse),
         dataset_name="analytics",
         pipelines_dir=job.folder,
     )
-    pipeline.run(source, **run)
+    pipeline.run(source, **run_options)
 
 
-def plain_parquet(job: Job) -> None:
-    """Load likewise, with Parquet as the format of the load files."""
-    plain(job, loader_file_format="parquet")
+def load_with_plain_dlt_parquet(job: Job) -> None:
+    """Load through dlt's own REST API source, with Parquet as the format of the load files."""
+    load_with_plain_dlt(job, loader_file_format="parquet")
 
 
-def floor(job: Job) -> None:
-    """Load through the fastest loop."""
-    from analytics_dagster_tests.benchmark.fastest_loader import load  # noqa: PLC0415
+def load_with_floor(job: Job) -> None:
+    """Load through the fastest loader."""
+    from analytics_dagster_tests.benchmark.fastest_loader import load_occurrences  # noqa: PLC0415
 
-    load(job.url, Path(job.warehouse), page_size=job.page_size, threads=job.in_flight)
+    load_occurrences(job.url, Path(job.warehouse), page_size=job.page_size, threads=job.in_flight)
 
 
-CONTENDERS: dict[str, Callable[[Job], None]] = {
-    "ours": ours,
-    "ours-resumed": ours_resumed,
-    "plain": plain,
-    "plain-parquet": plain_parquet,
-    "floor": floor,
+LOADERS: dict[str, Callable[[Job], None]] = {
+    "ours": load_with_package,
+    "ours-resumed": resume_with_package,
+    "plain": load_with_plain_dlt,
+    "plain-parquet": load_with_plain_dlt_parquet,
+    "floor": load_with_floor,
 }
 
 
 def main(text: str) -> None:
-    """Do the job given as JSON, after a small one, and print seconds, CPU seconds and peak memory."""
+    """Run a job given as JSON, after a warm-up, and print its seconds, CPU seconds and peak memory as JSON."""
     job = Job(**json.loads(text))
-    contender = CONTENDERS[job.contender]
+    load = LOADERS[job.loader]
     folder = Path(job.folder)
     warm_up = {
         "url": job.url + WARM_UP,
@@ -142,18 +142,18 @@ def main(text: str) -> None:
         "start": None,
         "end": None,
     }
-    contender(replace(job, **warm_up))
-    usage = _cpu_seconds()
+    load(replace(job, **warm_up))
+    cpu_seconds = _cpu_seconds()
     began = time.perf_counter()
-    contender(replace(job, folder=str(folder / "run")))
+    load(replace(job, folder=str(folder / "run")))
     seconds = time.perf_counter() - began
     print(  # noqa: T201 - read by runs.py
-        json.dumps({"seconds": seconds, "cpu_seconds": _cpu_seconds() - usage, "peak_mb": _peak_mb()})
+        json.dumps({"seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu_seconds, "peak_mb": _peak_mb()})
     )
 
 
-def as_text(job: Job) -> str:
-    """Return the job as `main` takes it."""
+def encode_job(job: Job) -> str:
+    """Return the job as JSON, the argument of `main`."""
     return json.dumps(asdict(job))
 
 
@@ -163,10 +163,9 @@ def _cpu_seconds() -> float:
 
 
 def _peak_mb() -> float:
-    """Most memory that was resident in this process.
+    """Return the peak resident memory of this process.
 
-    Linux hands `ru_maxrss` on through `exec`: a child would be charged with the memory of its parent. The
-    kernel's own figure for the process starts anew.
+    Linux passes `ru_maxrss` on through `exec`, so that it would include the memory of the parent. `VmHWM` starts anew.
     """
     try:
         status = Path("/proc/self/status").read_text()

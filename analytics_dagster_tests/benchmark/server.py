@@ -1,8 +1,8 @@
-"""A server of lists whose pages cost next to nothing: each is one slice of bytes prepared beforehand.
+"""A server of lists that replies at next to no cost: each page is a slice of prepared bytes.
 
-It runs in a process of its own (`server_process.py` starts it), so that what it costs is not charged to a load. Lists
-are newest first, as the service's. It waits before each reply, as long as it was told and without holding
-up other replies, and can let rows arrive at the head meanwhile. Errors and rate limits belong to the sandbox.
+It runs in a process of its own (`server_process.py` starts it), so that its cost is not part of a load's. Lists are
+newest first, as the service's are. Each reply can be delayed, without delaying others, and rows can arrive at the head
+of the list meanwhile. Errors and rate limits belong to the sandbox.
 """
 
 import argparse
@@ -10,23 +10,22 @@ import asyncio
 import json
 import random
 import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from analytics_dagster_tests.benchmark.rows import FORMATS, OCCURRENCES, RowFormat, encoded, row_id
+from analytics_dagster_tests.benchmark.rows import FORMATS, OCCURRENCES, RowFormat, encode_rows, row_id
 
 HIGHEST_LIMIT = 5_000
-"""A larger page size is silently cut to this one, as the service does."""
+"""Largest page size; a larger one is cut to it silently, as the service does."""
 
 HEADROOM = 20_000
-"""Rows that can arrive at the head of a list before it stops growing."""
+"""Number of arrivals after which a list stops growing."""
 
 WARM_UP = "/warm"
-"""Prefix of paths that serve a few rows and count for nothing."""
+"""Prefix of the paths of the warm-up, whose lists have a few rows."""
 
 WARM_UP_ROWS = 20
 _CHUNK = 10_000
@@ -39,14 +38,14 @@ _HEADERS = (
 
 
 class ServedList:
-    """Rows in one buffer, newest first, with room in front for those that arrive.
+    """A list in one buffer, newest row first, with room in front for the rows that arrive.
 
     Args:
-        row_format: How a row looks.
-        rows: How many there are to begin with.
+        row_format: Format of the rows.
+        rows: Number of rows to begin with.
         newest: Time of the newest row, in epoch seconds.
         spacing: Seconds between two rows.
-        headroom: Rows that can arrive.
+        headroom: Number of rows that can arrive.
     """
 
     def __init__(self, row_format: RowFormat, rows: int, *, newest: int, spacing: float, headroom: int = 0) -> None:
@@ -60,34 +59,34 @@ class ServedList:
         for first in range(0, rows, _CHUNK):
             chunk = range(rows - 1 - first, max(-1, rows - 1 - first - _CHUNK), -1)
             start = self._width * (headroom + first)
-            text = encoded(self._templates, ((index, self._time(index)) for index in chunk))
+            text = encode_rows(self._templates, ((index, self._time(index)) for index in chunk))
             self._buffer[start : start + len(text)] = text
 
     def _time(self, index: int) -> int:
-        """Time of a row; one in ten is two seconds out of order."""
+        """Return the time of a row; one row in ten is two seconds out of order."""
         if index >= self._rows:
             return self._arrivals[index - self._rows]
         return int(self._newest - (self._rows - 1 - index) * self._spacing) - 2 * (index % 10 == 0)
 
     @property
     def arrived(self) -> int:
-        """Rows that arrived since the last reset."""
+        """Number of rows that arrived since the last reset."""
         return len(self._arrivals)
 
     def arrive(self, until: int, now: int) -> None:
-        """Let rows arrive at the head, until so many did."""
+        """Let rows arrive at the head, until `until` rows have arrived."""
         while len(self._arrivals) < min(until, self._headroom):
             self._arrivals.append(now)
             start = self._width * (self._headroom - len(self._arrivals))
-            text = encoded(self._templates, iter([(self._rows + len(self._arrivals) - 1, now)]))
+            text = encode_rows(self._templates, iter([(self._rows + len(self._arrivals) - 1, now)]))
             self._buffer[start : start + self._width] = text
 
     def reset(self) -> None:
-        """Forget the rows that arrived."""
+        """Remove the rows that arrived."""
         self._arrivals.clear()
 
     def reply(self, page: int, limit: int) -> bytes:
-        """Return the reply to a request for a page, headers included."""
+        """Return the reply with a page, headers included."""
         head = self._headroom - len(self._arrivals)
         first = min(head + (page - 1) * limit, self._headroom + self._rows)
         last = min(first + limit, self._headroom + self._rows)
@@ -108,7 +107,17 @@ class ServedList:
 
 @dataclass
 class Service:
-    """The lists, how to serve them, and what was asked for since the last reset."""
+    """The lists by path, the server's behaviour, and its requests since the last reset.
+
+    Attributes:
+        lists: The lists by path.
+        delay: Seconds before a reply.
+        jitter: Largest random deviation from the delay, as a part of it.
+        arrivals_per_second: Occurrences that arrive per second.
+        requests: Requests by path.
+        began: Monotonic time of the last reset.
+        chance: Source of the jitter.
+    """
 
     lists: dict[str, ServedList]
     delay: float = 0.0
@@ -119,22 +128,22 @@ class Service:
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
     def seconds_to_wait(self) -> float:
-        """Seconds until the next reply: the delay, longer or shorter by a part of itself."""
+        """Return the delay of the next reply, jitter included."""
         return self.delay * (1 + self.chance.uniform(-self.jitter, self.jitter)) if self.delay else 0.0
 
     def page(self, path: str, query: str) -> bytes:
-        """Return the reply with a page of a list, as it is now."""
-        wanted = dict(parse_qsl(query))
+        """Return the reply with a page of a list in its present state."""
+        parameters = dict(parse_qsl(query))
         served = self.lists[path]
         if self.arrivals_per_second and not path.startswith(WARM_UP):
             due = int(self.arrivals_per_second * (time.monotonic() - self.began))
             served.arrive(due, int(time.time()))
-        return served.reply(int(wanted.get("page", 1)), min(HIGHEST_LIMIT, int(wanted.get("limit", 20))))
+        return served.reply(int(parameters.get("page", 1)), min(HIGHEST_LIMIT, int(parameters.get("limit", 20))))
 
     def control(self, command: str, query: str) -> bytes:
-        """Do what the benchmark asks beside the API: `reset`, `stats` or `truth`."""
+        """Run a command of the benchmark, `reset`, `stats` or `truth`, and return the reply."""
         values = {name: float(value) for name, value in parse_qsl(query)}
-        answer: dict[str, object] = {}
+        result: dict[str, object] = {}
         occurrences = self.lists[OCCURRENCES.path]
         if command == "reset":
             self.delay, self.jitter = values.get("delay", 0.0), values.get("jitter", 0.0)
@@ -146,20 +155,20 @@ class Service:
                 served.reset()
         elif command == "stats":
             usage = resource.getrusage(resource.RUSAGE_SELF)
-            answer = {
+            result = {
                 "requests": dict(self.requests),
                 "arrived": occurrences.arrived,
                 "cpu_seconds": usage.ru_utime + usage.ru_stime,
             }
         elif command == "truth":
             rows = list(occurrences.truth(values.get("start", 0), values.get("end", float("inf"))))
-            answer = {"ids": [row[0] for row in rows], "times": [row[1] for row in rows]}
-        body = json.dumps(answer).encode()
+            result = {"ids": [row[0] for row in rows], "times": [row[1] for row in rows]}
+        body = json.dumps(result).encode()
         return (_HEADERS % len(body)).encode() + body
 
 
 class Connection(asyncio.Protocol):
-    """A keep-alive connection: one request at a time, without a body."""
+    """A keep-alive connection, with one request at a time and without request bodies."""
 
     transport: asyncio.Transport
 
@@ -196,7 +205,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(service: Service, seconds: float) -> None:
-    """Serve on a free port of the loopback interface, whose number is printed, for so long at most."""
+    """Serve on a free port of the loopback interface for a number of seconds, and print the port."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(service), "127.0.0.1", 0)
     async with server:
         print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by server_process.py
@@ -225,4 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

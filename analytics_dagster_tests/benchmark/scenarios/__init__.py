@@ -1,4 +1,4 @@
-"""The scenarios by name."""
+"""The scenarios: each runs loaders against a server and yields their measurements. Add one to `SCENARIOS`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +21,15 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "merge": merge,
     "scale": scale,
 }
-"""The quick ones first."""
+"""The scenarios by name, the quick ones first."""
 
 LONG = ("large-pages", "imports", "scale")
-"""Left out of a quick run, unless they are asked for."""
+"""Scenarios that a quick run leaves out, unless `--only` names them."""
 
 
 def measure(names: list[str], bench: Bench) -> Iterator[Measurement]:
-    """Run scenarios, one after the other."""
+    """Run the scenarios one after the other and yield their measurements."""
     for name in names:
         began = time.monotonic()
         yield from SCENARIOS[name](bench)
-        bench.say(f"{name}: done in {time.monotonic() - began:.0f} s")
+        bench.log(f"{name}: done in {time.monotonic() - began:.0f} s")

@@ -2,28 +2,28 @@
 
 from collections.abc import Iterator
 
-from analytics_dagster_tests.benchmark.bench import SPACING, Bench, a_job
-from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Measurement, summed_up
-from analytics_dagster_tests.benchmark.runs import RunError, run
-from analytics_dagster_tests.benchmark.server_process import serving
+from analytics_dagster_tests.benchmark.bench import SPACING, Bench, build_job
+from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, Measurement, summarize
+from analytics_dagster_tests.benchmark.runs import RunError, run_job
+from analytics_dagster_tests.benchmark.server_process import start_server
 
 
 def growing(bench: Bench) -> Iterator[Measurement]:
-    """A list that grows by twenty rows a second while it is read: what is missed of the rows it had before."""
+    """Load a list that grows by twenty rows a second, and count the missed rows among those that it had before."""
     rows = 400 if bench.quick else 4_000
-    jobs = {OURS: a_job("ours"), f"{OURS}, in sequence": a_job("ours", in_flight=1), FLOOR: a_job("floor")}
+    jobs = {OURS: build_job("ours"), f"{OURS}, in sequence": build_job("ours", in_flight=1), FLOOR: build_job("floor")}
     if bench.quick:
         jobs = {OURS: jobs[OURS]}
-    with serving(rows, spacing=SPACING) as server:
+    with start_server(rows, spacing=SPACING) as server:
         server.reset()
-        throughout = server.truth()
-        for name, job in jobs.items():
+        first_rows = server.truth()
+        for label, job in jobs.items():
             runs, missed = [], []
             for number in range(1, bench.rounds + 1):
                 behaviour = {"delay": 0.05, "jitter": 0.8, "arrivals_per_second": 20, "seed": number}
-                runs.append(run(job, server, duplicates=name == FLOOR, **behaviour))
-                bench.report("growing", rows, name, number, runs[-1])
-                missed.append(len(throughout - runs[-1].landed))
-                if wrong := runs[-1].landed - server.truth():
-                    raise RunError(f"{name}: {len(wrong)} rows landed that were never served.")
-            yield summed_up("growing", name, rows, runs, missed=max(missed))
+                runs.append(run_job(job, server, duplicates=label == FLOOR, **behaviour))
+                bench.log_run("growing", rows, label, number, runs[-1])
+                missed.append(len(first_rows - runs[-1].landed))
+                if unknown := runs[-1].landed - server.truth():
+                    raise RunError(f"{label}: {len(unknown)} landed rows were never served.")
+            yield summarize("growing", label, rows, runs, missed=max(missed))
