@@ -6,13 +6,11 @@ same variant differ in their id, their time and a check value, the `uuid`, which
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-FIRST_ID = 200_000_000_000
-ID_STEP = 13
-"""Ids have twelve digits, and gaps."""
+from analytics_dagster_tests.benchmark.times_and_ids import FIRST_ID
 
 VARIANTS = 61
 """Number of different bodies; a prime number, so that no two pages are alike."""
@@ -49,14 +47,9 @@ class RowFormat:
         return text.replace(b"%d" % _ID, b"%(id)d").replace(b"%d" % _TIME, b"%(time)d")
 
 
-def row_id(index: int) -> int:
-    """Return the id of the row with this index; 0 is the oldest."""
-    return FIRST_ID + ID_STEP * index
-
-
-def encode_rows(templates: list[bytes], rows: Iterator[tuple[int, int]]) -> bytes:
-    """Return rows, given by index and time, as JSON, each followed by a comma."""
-    return b"".join(templates[index % VARIANTS] % {b"id": row_id(index), b"time": time} + b"," for index, time in rows)
+def encode_rows(templates: list[bytes], rows: Iterable[tuple[int, int, int]]) -> bytes:
+    """Return rows, given by index, id and time, as JSON, each followed by a comma."""
+    return b"".join(templates[index % VARIANTS] % {b"id": row_id, b"time": time} + b"," for index, row_id, time in rows)
 
 
 def _dumps(value: Any) -> bytes:

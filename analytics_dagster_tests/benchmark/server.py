@@ -11,12 +11,23 @@ import json
 import random
 import resource
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from urllib.parse import parse_qsl
 
-from analytics_dagster_tests.benchmark.rows import FORMATS, OCCURRENCES, RowFormat, encode_rows, row_id
+from analytics_dagster_tests.benchmark.rows import FORMATS, OCCURRENCES, RowFormat, encode_rows
+from analytics_dagster_tests.benchmark.times_and_ids import (
+    IDS_BY,
+    IDS_PER_SECOND,
+    SPREADS,
+    assign_ids,
+    received_times,
+    spread_times,
+)
 
 HIGHEST_LIMIT = 5_000
 """Largest page size; a larger one is cut to it silently, as the service does."""
@@ -28,10 +39,13 @@ WARM_UP = "/warm"
 """Prefix of the paths of the warm-up, whose lists have a few rows."""
 
 WARM_UP_ROWS = 20
+OTHER_ROWS, OTHER_SPACING = 200, 600.0
+"""Most rows of the lists besides occurrences, and the least seconds between two of them."""
+
 _CHUNK = 10_000
 
 _HEADERS = (
-    "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nX-Rate-Limit-Limit: 5000\r\n"
+    "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: application/json; charset=utf-8\r\nX-Rate-Limit-Limit: 5000\r\n"
     "X-Rate-Limit-Remaining: 4999\r\nX-Rate-Limit-Remaining-Seconds: 30\r\nX-Rate-Limit-Reset: 1795501620\r\n"
     "Content-Length: %d\r\n\r\n"
 )
@@ -42,67 +56,77 @@ class ServedList:
 
     Args:
         row_format: Format of the rows.
-        rows: Number of rows to begin with.
-        newest: Time of the newest row, in epoch seconds.
-        spacing: Seconds between two rows.
+        times: Times of the rows, from `spread_times`; none may be in the future.
+        ids: Ids of the rows, from `assign_ids`.
         headroom: Number of rows that can arrive.
     """
 
-    def __init__(self, row_format: RowFormat, rows: int, *, newest: int, spacing: float, headroom: int = 0) -> None:
-        self.row_format = row_format
-        self._rows, self._headroom = rows, headroom
-        self._newest, self._spacing = newest, spacing
+    def __init__(self, row_format: RowFormat, times: "array[float]", ids: "array[int]", *, headroom: int = 0) -> None:
+        self._rows_at = row_format.rows_at.encode()
         self._width = row_format.length + 1
         self._templates = row_format.templates()
-        self._buffer = bytearray(self._width * (headroom + rows))
-        self._arrivals: list[int] = []
-        for first in range(0, rows, _CHUNK):
-            chunk = range(rows - 1 - first, max(-1, rows - 1 - first - _CHUNK), -1)
-            start = self._width * (headroom + first)
-            text = encode_rows(self._templates, ((index, self._time(index)) for index in chunk))
-            self._buffer[start : start + len(text)] = text
+        self._rows, self._headroom = len(times), headroom
+        self._newest = self._first_newest = times[-1]
+        self._ids, self._times = ids[:], received_times(times)
+        self._buffer = bytearray(self._width * (headroom + self._rows))
+        for first in range(0, self._rows, _CHUNK):
+            self._write(range(first, min(first + _CHUNK, self._rows)))
 
-    def _time(self, index: int) -> int:
-        """Return the time of a row; one row in ten is two seconds out of order."""
-        if index >= self._rows:
-            return self._arrivals[index - self._rows]
-        return int(self._newest - (self._rows - 1 - index) * self._spacing) - 2 * (index % 10 == 0)
+    def _write(self, indexes: range) -> None:
+        """Write rows into the buffer; index 0 is the oldest row."""
+        text = encode_rows(self._templates, ((each, self._ids[each], self._times[each]) for each in reversed(indexes)))
+        start = self._width * self._position(indexes[-1])
+        self._buffer[start : start + len(text)] = text
+
+    def _position(self, index: int) -> int:
+        """Return the position of a row in the buffer."""
+        return self._headroom + self._rows - 1 - index
 
     @property
     def arrived(self) -> int:
         """Number of rows that arrived since the last reset."""
-        return len(self._arrivals)
+        return len(self._ids) - self._rows
 
-    def arrive(self, until: int, now: int) -> None:
+    def arrive(self, until: int, now: float) -> None:
         """Let rows arrive at the head, until `until` rows have arrived."""
-        while len(self._arrivals) < min(until, self._headroom):
-            self._arrivals.append(now)
-            start = self._width * (self._headroom - len(self._arrivals))
-            text = encode_rows(self._templates, iter([(self._rows + len(self._arrivals) - 1, now)]))
-            self._buffer[start : start + self._width] = text
+        first = len(self._ids)
+        for _ in range(min(until, self._headroom) - self.arrived):
+            self._ids.append(self._ids[-1] + 1 + int(IDS_PER_SECOND * (now - self._newest)))
+            self._times.append(int(now))
+            self._newest = now
+        if first < len(self._ids):
+            self._write(range(first, len(self._ids)))
 
     def reset(self) -> None:
         """Remove the rows that arrived."""
-        self._arrivals.clear()
+        del self._ids[self._rows :], self._times[self._rows :]
+        self._newest = self._first_newest
 
-    def reply(self, page: int, limit: int) -> bytes:
+    def reply_page(self, page: int, limit: int) -> bytes:
         """Return the reply with a page, headers included."""
-        head = self._headroom - len(self._arrivals)
-        first = min(head + (page - 1) * limit, self._headroom + self._rows)
-        last = min(first + limit, self._headroom + self._rows)
+        return self._reply(page, len(self._ids) - (page - 1) * limit, limit)
+
+    def reply_below(self, last_id: int, limit: int) -> bytes:
+        """Return the reply with the newest rows whose ids are smaller than `last_id`, headers included."""
+        return self._reply(1, bisect_left(self._ids, last_id), limit)
+
+    def _reply(self, page: int, older: int, limit: int) -> bytes:
+        """Return the reply with the newest of the `older` oldest rows, at most `limit`."""
+        older = max(0, older)
+        start = self._width * self._position(older - 1)
+        end = start + self._width * min(limit, older)
         with memoryview(self._buffer) as buffer:
-            body = b'{"err":0,"result":{"page":%d,"%s":[%b]}}' % (
-                page,
-                self.row_format.rows_at.encode(),
-                buffer[first * self._width : max(first * self._width, last * self._width - 1)],
-            )
-        return (_HEADERS % len(body)).encode() + body
+            rows = buffer[start : max(start, end - 1)]
+            body = b'{"err":0,"result":{"page":%d,"%b":[%b]}}' % (page, self._rows_at, rows)
+        return _add_headers(body)
 
     def truth(self, start: float, end: float) -> Iterator[tuple[int, int]]:
         """Yield id and time of the rows in `[start, end)`."""
-        for index in range(self._rows + len(self._arrivals)):
-            if start <= (moment := self._time(index)) < end:
-                yield row_id(index), moment
+        return ((row_id, time) for row_id, time in zip(self._ids, self._times, strict=True) if start <= time < end)
+
+
+def _add_headers(body: bytes) -> bytes:
+    return (_HEADERS % (formatdate(usegmt=True), len(body))).encode() + body
 
 
 @dataclass
@@ -137,8 +161,11 @@ class Service:
         served = self.lists[path]
         if self.arrivals_per_second and not path.startswith(WARM_UP):
             due = int(self.arrivals_per_second * (time.monotonic() - self.began))
-            served.arrive(due, int(time.time()))
-        return served.reply(int(parameters.get("page", 1)), min(HIGHEST_LIMIT, int(parameters.get("limit", 20))))
+            served.arrive(due, time.time())
+        limit = min(HIGHEST_LIMIT, int(parameters.get("limit", 20)))
+        if "lastId" in parameters:
+            return served.reply_below(int(parameters["lastId"]), limit)
+        return served.reply_page(int(parameters.get("page", 1)), limit)
 
     def control(self, command: str, query: str) -> bytes:
         """Run a command of the benchmark, `reset`, `stats` or `truth`, and return the reply."""
@@ -163,8 +190,7 @@ class Service:
         elif command == "truth":
             rows = list(occurrences.truth(values.get("start", 0), values.get("end", float("inf"))))
             result = {"ids": [row[0] for row in rows], "times": [row[1] for row in rows]}
-        body = json.dumps(result).encode()
-        return (_HEADERS % len(body)).encode() + body
+        return _add_headers(json.dumps(result).encode())
 
 
 class Connection(asyncio.Protocol):
@@ -219,17 +245,18 @@ def main() -> None:
     parser.add_argument("--newest", type=int, required=True)
     parser.add_argument("--spacing", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--spread", choices=SPREADS, required=True)
+    parser.add_argument("--ids-by", choices=IDS_BY, required=True)
     options = parser.parse_args()
     lists = {}
     for row_format in FORMATS:
-        rows = options.rows if row_format is OCCURRENCES else min(200, options.rows)
-        spacing = options.spacing if row_format is OCCURRENCES else max(600.0, options.spacing)
-        lists[row_format.path] = ServedList(
-            row_format, rows, newest=options.newest, spacing=spacing, headroom=HEADROOM * (row_format is OCCURRENCES)
-        )
-        lists[WARM_UP + row_format.path] = ServedList(
-            row_format, WARM_UP_ROWS, newest=options.newest, spacing=options.spacing
-        )
+        occurrences = row_format is OCCURRENCES
+        rows = options.rows if occurrences else min(OTHER_ROWS, options.rows)
+        spacing = options.spacing if occurrences else max(OTHER_SPACING, options.spacing)
+        times = spread_times(options.spread, rows=rows, newest=options.newest, spacing=spacing)
+        ids = assign_ids(times, by=options.ids_by, spacing=spacing)
+        lists[row_format.path] = ServedList(row_format, times, ids, headroom=HEADROOM if occurrences else 0)
+        lists[WARM_UP + row_format.path] = ServedList(row_format, times[-WARM_UP_ROWS:], ids[-WARM_UP_ROWS:])
     asyncio.run(serve(Service(lists), options.seconds))
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from analytics_dagster_tests.benchmark.times_and_ids import IdsBy, Spread
+
 ROOT = Path(__file__).resolve().parents[2]
 """Folder from which the project's packages are imported."""
 
@@ -32,8 +34,8 @@ class Server:
     Attributes:
         url: Base URL of the service.
         rows: Occurrences in its list.
-        newest: Time of the newest occurrence, in epoch seconds.
-        spacing: Seconds between two occurrences.
+        newest: Time of the newest occurrence, in epoch seconds; in hourly bursts it is older.
+        spacing: Mean seconds between two occurrences.
     """
 
     url: str
@@ -67,18 +69,27 @@ class Server:
 
 
 @contextmanager
-def start_server(rows: int, *, spacing: float) -> Iterator[Server]:
+def start_server(rows: int, *, spacing: float, spread: Spread = "even", ids_by: IdsBy = "time") -> Iterator[Server]:
     """Serve a list of occurrences from a process of its own, until the context ends.
 
     The newest occurrence is a minute old: rows lie before the `Date` of the replies, as a service's do.
 
     Args:
         rows: Occurrences to begin with.
-        spacing: Seconds between two of them.
+        spacing: Mean seconds between two of them.
+        spread: How they are spread over time.
+        ids_by: Whether ids grow with time or with each row.
     """
     newest = int(time.time()) - 60
     command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.server"]
-    options = {"rows": rows, "newest": newest, "spacing": spacing, "seconds": LIFETIME}
+    options = {
+        "rows": rows,
+        "newest": newest,
+        "spacing": spacing,
+        "seconds": LIFETIME,
+        "spread": spread,
+        "ids-by": ids_by,
+    }
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
