@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analytics_dagster_tests.benchmark.server import WARM_UP
 
@@ -33,7 +33,8 @@ class Job:
         url: Base URL of the service.
         folder: Folder of the working files.
         warehouse: DuckDB file.
-        page_size: Rows a page.
+        page_size: The setting `page_size` of the occurrences; None if it is not set. The floor needs one.
+        paging: The setting `paging` of the occurrences.
         in_flight: Requests in flight, if the loader sends several at a time.
         memory_limit: The setting `memory_limit`; None for its default, empty for no limit.
         start: Start of the window `[start, end)`, in epoch seconds; None, like `end`, for all rows.
@@ -44,7 +45,8 @@ class Job:
     url: str
     folder: str
     warehouse: str
-    page_size: int = 20
+    page_size: int | None = None
+    paging: Literal["auto", "page", "keyset"] = "auto"
     in_flight: int = 8
     memory_limit: str | None = None
     start: float | None = None
@@ -82,11 +84,17 @@ def resume_with_package(job: Job) -> None:
 
 
 def _build_settings(job: Job) -> "Settings":
+    from pydantic import SecretStr  # noqa: PLC0415
+
     from analytics_dagster.ingest.settings import Settings  # noqa: PLC0415
 
     os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"] = job.warehouse
     settings = Settings(
-        base_url=job.url, api_key=KEY, page_size={"occurrences": job.page_size}, read_ahead=job.in_flight
+        base_url=job.url,
+        api_key=SecretStr(KEY),
+        page_size={} if job.page_size is None else {"occurrences": job.page_size},
+        paging={"occurrences": job.paging},
+        read_ahead=job.in_flight,
     )
     return settings if job.memory_limit is None else settings.model_copy(update={"memory_limit": job.memory_limit})
 
@@ -118,6 +126,8 @@ def load_with_floor(job: Job) -> None:
     """Load through the fastest loader."""
     from analytics_dagster_tests.benchmark.fastest_loader import load_occurrences  # noqa: PLC0415
 
+    if job.page_size is None:
+        raise ValueError("The floor needs a page size.")
     load_occurrences(job.url, Path(job.warehouse), page_size=job.page_size, threads=job.in_flight)
 
 

@@ -11,6 +11,7 @@ from analytics_dagster_tests.benchmark.runs import Run
 
 FLOOR = "floor"
 OURS = "ours"
+BY_PAGE = f"{OURS}, by page"
 UNLIMITED = f"{OURS}, no limit"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
@@ -45,6 +46,11 @@ class Measurement:
     requests: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def slowness(self, other: "Measurement") -> float:
+        """Return the median over the rounds of the seconds per second of `other`, which ran in the same rounds."""
+        pairs = zip(self.all_seconds, other.all_seconds, strict=True)
+        return statistics.median(mine / theirs for mine, theirs in pairs)
 
     @property
     def rows_per_second(self) -> float:

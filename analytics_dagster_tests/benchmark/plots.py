@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, UNLIMITED, Results
+from analytics_dagster_tests.benchmark.measurements import BY_PAGE, FLOOR, OURS, UNLIMITED, Results
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 596, 40, 344
@@ -26,11 +26,9 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
         for loader in loaders
     }
     depths = {
-        "requests": [(each.case, each.requests) for each in results.by_case("depth", OURS)],
-        "pages of the window": [
-            (each.case, each.figures["pages_of_window"]) for each in results.by_case("depth", OURS)
-        ],
-        "seconds": [(each.case, each.seconds) for each in results.by_case("depth", OURS)],
+        f"{field}, {reader}": [(each.case, getattr(each, field)) for each in results.by_case("depth", loader)]
+        for field in ("requests", "seconds")
+        for reader, loader in (("by key", OURS), ("by page", BY_PAGE))
     }
     written = []
     for name, title, x_label, series in (

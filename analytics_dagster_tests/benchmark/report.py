@@ -36,7 +36,7 @@ def _cells(measurement: Measurement, floor: Measurement | None) -> tuple[str, ..
         f"{measurement.rows_per_second:,.0f}" if measurement.rows else "",
         f"{measurement.peak_mb:.0f}" if measurement.peak_mb else "",
         f"{measurement.requests:,.0f}" if measurement.requests else "",
-        f"{measurement.seconds / floor.seconds:.2f}" if floor and floor is not measurement else "",
+        f"{measurement.slowness(floor):.2f}" if floor and floor is not measurement else "",
         ", ".join(f"{name} {value:g}" for name, value in measurement.figures.items()),
     )
 

@@ -33,7 +33,7 @@ HIGHEST_LIMIT = 5_000
 """Largest page size; a larger one is cut to it silently, as the service does."""
 
 HEADROOM = 20_000
-"""Number of arrivals after which a list stops growing."""
+"""Largest number of arrivals."""
 
 WARM_UP = "/warm"
 """Prefix of the paths of the warm-up, whose lists have a few rows."""
@@ -138,8 +138,9 @@ class Service:
         delay: Seconds before a reply.
         jitter: Largest random deviation from the delay, as a part of it.
         arrivals_per_second: Occurrences that arrive per second.
+        most_arrivals: Number of arrivals after which the list stops growing, at most `HEADROOM`.
         requests: Requests by path.
-        began: Monotonic time of the last reset.
+        began: Monotonic time of the first request after the warm-up, when rows begin to arrive; None before it.
         chance: Source of the jitter.
     """
 
@@ -147,8 +148,9 @@ class Service:
     delay: float = 0.0
     jitter: float = 0.0
     arrivals_per_second: float = 0.0
+    most_arrivals: int = HEADROOM
     requests: Counter[str] = field(default_factory=Counter)
-    began: float = field(default_factory=time.monotonic)
+    began: float | None = None
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
     def seconds_to_wait(self) -> float:
@@ -160,8 +162,9 @@ class Service:
         parameters = dict(parse_qsl(query))
         served = self.lists[path]
         if self.arrivals_per_second and not path.startswith(WARM_UP):
+            self.began = self.began or time.monotonic()
             due = int(self.arrivals_per_second * (time.monotonic() - self.began))
-            served.arrive(due, time.time())
+            served.arrive(min(due, self.most_arrivals), time.time())
         limit = min(HIGHEST_LIMIT, int(parameters.get("limit", 20)))
         if "lastId" in parameters:
             return served.reply_below(int(parameters["lastId"]), limit)
@@ -175,9 +178,10 @@ class Service:
         if command == "reset":
             self.delay, self.jitter = values.get("delay", 0.0), values.get("jitter", 0.0)
             self.arrivals_per_second = values.get("arrivals_per_second", 0.0)
+            self.most_arrivals = int(values.get("most_arrivals", HEADROOM))
             self.chance.seed(int(values.get("seed", 0)))
             self.requests.clear()
-            self.began = time.monotonic()
+            self.began = None
             for served in self.lists.values():
                 served.reset()
         elif command == "stats":

@@ -47,7 +47,7 @@ class Server:
         """Remove the arrived rows, clear the counts, and set the behaviour.
 
         Args:
-            behaviour: `delay`, `jitter`, `arrivals_per_second` and `seed`; 0 by default.
+            behaviour: `delay`, `jitter`, `arrivals_per_second` and `seed`, 0 by default, and `most_arrivals`.
         """
         self._request("reset", behaviour)
 

@@ -5,18 +5,30 @@ from collections.abc import Callable, Iterator
 
 from analytics_dagster_tests.benchmark.bench import Bench
 from analytics_dagster_tests.benchmark.measurements import Measurement
-from analytics_dagster_tests.benchmark.scenarios.full_loads import large_pages, latency, scale, small_pages
-from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing
+from analytics_dagster_tests.benchmark.scenarios.full_loads import (
+    cold_start,
+    key_latency,
+    large_pages,
+    latency,
+    scale,
+    small_pages,
+)
+from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing, key_growing
 from analytics_dagster_tests.benchmark.scenarios.imports import imports
-from analytics_dagster_tests.benchmark.scenarios.windows import depth, merge, tick
+from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "small-pages": small_pages,
     "large-pages": large_pages,
+    "cold-start": cold_start,
     "latency": latency,
+    "key-latency": key_latency,
     "depth": depth,
+    "key-depth": key_depth,
+    "key-bursts": key_bursts,
     "tick": tick,
     "growing": growing,
+    "key-growing": key_growing,
     "imports": imports,
     "merge": merge,
     "scale": scale,

@@ -1,9 +1,20 @@
-"""Loads of all rows: in small pages, in large pages, from a slow service, at growing sizes."""
+"""Loads of all rows: in small pages, in large pages, from a cold start, from a slow service, at growing sizes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 
-from analytics_dagster_tests.benchmark.bench import LARGE_PAGE, SPACING, Bench, build_job
-from analytics_dagster_tests.benchmark.measurements import FLOOR, OURS, PLAIN, PLAIN_PARQUET, UNLIMITED, Measurement
+from analytics_dagster_tests.benchmark.bench import LARGE_PAGE, PAGE, SPACING, Bench, build_job
+from analytics_dagster_tests.benchmark.measurements import (
+    BY_PAGE,
+    FLOOR,
+    OURS,
+    PLAIN,
+    PLAIN_PARQUET,
+    UNLIMITED,
+    Measurement,
+)
 from analytics_dagster_tests.benchmark.server_process import start_server
 
 
@@ -12,9 +23,10 @@ def small_pages(bench: Bench) -> Iterator[Measurement]:
     rows = 4_000 if bench.quick else 100_000
     with start_server(rows, spacing=SPACING) as server:
         jobs = {
-            FLOOR: build_job("floor", in_flight=4),
-            OURS: build_job("ours"),
-            PLAIN_PARQUET: build_job("plain-parquet"),
+            FLOOR: build_job("floor", in_flight=4, page_size=PAGE),
+            OURS: build_job("ours", page_size=PAGE),
+            BY_PAGE: build_job("ours", page_size=PAGE, paging="page"),
+            PLAIN_PARQUET: build_job("plain-parquet", page_size=PAGE),
         }
         if bench.quick:
             del jobs[PLAIN_PARQUET]
@@ -22,7 +34,7 @@ def small_pages(bench: Bench) -> Iterator[Measurement]:
     # With its default format plain dlt needs too much time and memory for the rows of the other loaders.
     rows = 500 if bench.quick else 20_000
     with start_server(rows, spacing=SPACING) as server:
-        yield from bench.compare("small-pages", rows, server, {PLAIN: build_job("plain")})
+        yield from bench.compare("small-pages", rows, server, {PLAIN: build_job("plain", page_size=PAGE)})
 
 
 def large_pages(bench: Bench) -> Iterator[Measurement]:
@@ -32,16 +44,42 @@ def large_pages(bench: Bench) -> Iterator[Measurement]:
         jobs = {
             FLOOR: build_job("floor", in_flight=4, page_size=LARGE_PAGE),
             OURS: build_job("ours", page_size=LARGE_PAGE),
+            BY_PAGE: build_job("ours", page_size=LARGE_PAGE, paging="page"),
         }
         yield from bench.compare("large-pages", rows, server, jobs)
 
 
+def cold_start(bench: Bench) -> Iterator[Measurement]:
+    """Load all rows into an empty warehouse with the default settings. The floor has large pages from the beginning."""
+    rows = 4_000 if bench.quick else 100_000
+    with start_server(rows, spacing=SPACING) as server:
+        jobs = {FLOOR: build_job("floor", in_flight=4, page_size=LARGE_PAGE), OURS: build_job("ours")}
+        yield from bench.compare("cold-start", rows, server, jobs)
+
+
 def latency(bench: Bench) -> Iterator[Measurement]:
-    """Load from a slow service: the gain of reading ahead, and the cost of the proof of continuity."""
+    """Load page by page from a slow service: the gain of reading ahead, and the cost of the proof of continuity."""
     rows = 400 if bench.quick else 4_000
     with start_server(rows, spacing=SPACING) as server:
-        jobs = {FLOOR: build_job("floor", in_flight=8), OURS: build_job("ours", in_flight=8)}
+        jobs = {
+            FLOOR: build_job("floor", in_flight=8, page_size=PAGE),
+            BY_PAGE: build_job("ours", in_flight=8, page_size=PAGE, paging="page"),
+        }
         yield from bench.compare("latency", rows, server, jobs, delay=0.1)
+
+
+def key_latency(bench: Bench) -> Iterator[Measurement]:
+    """Load from a slow service with the default settings: the gain of large replies and of several chains."""
+    rows = 400 if bench.quick else 4_000
+    with start_server(rows, spacing=SPACING) as server:
+        for measurement in bench.compare("key-latency", rows, server, {OURS: build_job("ours")}, delay=0.1):
+            yield replace(measurement, figures={"seconds_of_pause": _seconds_of_pause()})
+
+
+def _seconds_of_pause() -> float:
+    """Return the pause before a reply is repeated to prove the end of a list; 0 without a reader by key."""
+    module = "analytics_dagster.ingest.keyset"
+    return float(import_module(module).PAUSE) if find_spec(module) else 0.0
 
 
 def scale(bench: Bench) -> Iterator[Measurement]:

@@ -1,5 +1,6 @@
 """Loads of a window: far below the newest row, without new rows, into a large table."""
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +17,18 @@ from analytics_dagster_tests.benchmark.bench import (
     build_job,
     check_rows,
 )
-from analytics_dagster_tests.benchmark.measurements import OURS, Measurement, summarize
+from analytics_dagster_tests.benchmark.loaders import Job
+from analytics_dagster_tests.benchmark.measurements import BY_PAGE, OURS, Measurement, summarize
 from analytics_dagster_tests.benchmark.rows import FORMATS
 from analytics_dagster_tests.benchmark.runs import Run, RunError, run_job
-from analytics_dagster_tests.benchmark.server_process import start_server
+from analytics_dagster_tests.benchmark.server_process import Server, start_server
+from analytics_dagster_tests.benchmark.times_and_ids import IDS_BY, Spread
+
+DENSE_SPACING = 1.0
+"""Seconds between two occurrences where an hour has many."""
+
+ROWS_AROUND_WINDOW = 12_000
+"""Rows of the deep window, of the part of an hour above it, and of more than an hour below."""
 
 
 def depth(bench: Bench) -> Iterator[Measurement]:
@@ -29,8 +38,37 @@ def depth(bench: Bench) -> Iterator[Measurement]:
         for pages in depths:
             end = server.newest - pages * PAGE * SPACING
             job = build_job("ours", start=end - HOUR - LOOKBACK, end=end)
-            for measurement in bench.compare("depth", pages, server, {OURS: job}):
+            jobs = {OURS: job, BY_PAGE: replace(job, page_size=PAGE, paging="page")}
+            for measurement in bench.compare("depth", pages, server, jobs):
                 yield replace(measurement, figures={"pages_of_window": -(-measurement.rows // PAGE)})
+
+
+def key_depth(bench: Bench) -> Iterator[Measurement]:
+    """Load a window of one hour with many rows, far below the newest one, from rows that are spread evenly."""
+    pages = 100 if bench.quick else 1_000
+    with start_server(PAGE * pages + ROWS_AROUND_WINDOW, spacing=DENSE_SPACING) as server:
+        job = _build_deep_job(server, pages)
+        jobs = {OURS: job, BY_PAGE: replace(job, page_size=PAGE, paging="page")}
+        yield from bench.compare("key-depth", pages, server, jobs)
+
+
+def key_bursts(bench: Bench) -> Iterator[Measurement]:
+    """Load a window of one hour, far below the newest row, from rows in bursts. Ids grow with time, or by row."""
+    pages = 100 if bench.quick else 1_000
+    bursts: tuple[Spread, ...] = ("hourly", "random")
+    for spread, ids_by in itertools.product(bursts, IDS_BY):
+        rows = PAGE * pages + ROWS_AROUND_WINDOW
+        with start_server(rows, spacing=DENSE_SPACING, spread=spread, ids_by=ids_by) as server:
+            jobs = {f"{OURS}, {spread}, ids by {ids_by}": _build_deep_job(server, pages)}
+            yield from bench.compare("key-bursts", pages, server, jobs)
+
+
+def _build_deep_job(server: Server, pages: int) -> Job:
+    """Return a job that loads the last full hour before the row that is `pages` pages below the newest one."""
+    newest_first = sorted(server.truth(), reverse=True)
+    _, time = newest_first[PAGE * pages]
+    end = time // HOUR * HOUR
+    return build_job("ours", start=end - HOUR, end=end)
 
 
 def tick(bench: Bench) -> Iterator[Measurement]:
