@@ -19,6 +19,9 @@ READ_AHEAD = 8
 DEEP = 1_000
 HUNDRED_THOUSAND, MILLION = 100_000, 1_000_000
 
+BEFORE_KEYSET = 1.9
+"""Seconds of the reader by page per second of the floor, measured before there was a reader by key."""
+
 Figure = Callable[[Results], float | None]
 """Takes a figure from the results; None if they lack it."""
 
@@ -112,7 +115,7 @@ FULL_LOADS = (
     Threshold(
         name="100,000 occurrences by page, 20 a page, no delay, as before the reader by key",
         figure=_seconds_ratio("small-pages", BY_PAGE, FLOOR),
-        limit=1.9,
+        limit=BEFORE_KEYSET,
         unit="times the floor",
     ),
     Threshold(

@@ -3,8 +3,8 @@
     times = spread_times("hourly", rows=24_000, newest=1_795_500_000, spacing=1.0)
     ids = assign_ids(times, by="time", spacing=1.0)
 
-Ids have twelve digits and large gaps, as the service's have, which numbers the rows of all its projects. They grow with
-time, exactly: the disorder of a list is that of its times, which `received_times` adds.
+Ids have twelve digits and large gaps, because the service numbers the rows of all its projects together. They ascend
+with the rows; `received_times` puts some of the times out of order.
 """
 
 import random
