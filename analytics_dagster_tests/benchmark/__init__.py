@@ -1,7 +1,10 @@
-"""What a load costs, beside the fastest loop one can write: `python -m analytics_dagster_tests.benchmark`.
+"""The cost of a load, compared with the fastest loader we could write: `python -m analytics_dagster_tests.benchmark`.
 
-`rows` are the rows, `server` serves them from a process of its own, `serving` starts and steers that process.
-`contenders` are loads, each run in a fresh process by `runs`, which also compares what landed with what was
-served. `scenarios` puts them together, `bars` says what is good enough, `report` prints, `plots` draws.
-How to read the results is in `docs/performance.md`. Nothing here is collected by pytest.
+- `rows` and `server` prepare lists and serve them; `server_process` starts and controls the server's process.
+- `loaders` are the loaders compared; `fastest_loader` is the one that the others are measured against, the floor.
+- `runs` runs a loader in a fresh process and reads the rows that landed.
+- `scenarios` are the measurements, built on `bench`; `measurements` holds their results.
+- `thresholds` judges the results, `report` prints and writes them, `plots` draws them.
+
+docs/performance.md explains the results. pytest collects nothing here.
 """

@@ -1,4 +1,4 @@
-"""What was measured: medians over the rounds, and their way into JSON and back."""
+"""Results of the benchmark: medians over the rounds, written as JSON and read back."""
 
 import json
 import statistics
@@ -11,28 +11,32 @@ from analytics_dagster_tests.benchmark.runs import Run
 
 FLOOR = "floor"
 OURS = "ours"
+BY_PAGE = f"{OURS}, by page"
+UNLIMITED = f"{OURS}, no limit"
+PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
+DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A contender in a scenario.
+    """A loader's result in a scenario.
 
     Attributes:
-        scenario: Which comparison it belongs to.
-        contender: What was run.
-        case: What varies within the scenario: rows of the list, or pages below the newest.
-        rows: Rows that were loaded; 0 where that says nothing.
+        scenario: Name of the scenario.
+        loader: Label of the loader.
+        case: Number that varies within the scenario: rows of the list, or pages below the newest row.
+        rows: Rows loaded; 0 where their number has no meaning.
         seconds: Median over the rounds.
-        all_seconds: Of each round.
-        cpu_seconds: Median, of the loading process.
-        peak_mb: Median of the most memory the loading process had.
-        requests: Median of requests served.
-        figures: What else was counted, by name.
-        made: When, in UTC.
+        all_seconds: Seconds of each round, in their order.
+        cpu_seconds: Median CPU seconds of the loading process.
+        peak_mb: Median peak memory of the loading process.
+        requests: Median of the requests served.
+        figures: Further figures, by name.
+        measured_at: Time of the measurement, ISO 8601 in UTC.
     """
 
     scenario: str
-    contender: str
+    loader: str
     case: int
     rows: int = 0
     seconds: float
@@ -41,19 +45,24 @@ class Measurement:
     peak_mb: float = 0.0
     requests: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
-    made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def slowness(self, other: "Measurement") -> float:
+        """Return the median over the rounds of the seconds per second of `other`, which ran in the same rounds."""
+        pairs = zip(self.all_seconds, other.all_seconds, strict=True)
+        return statistics.median(mine / theirs for mine, theirs in pairs)
 
     @property
     def rows_per_second(self) -> float:
-        """Rows landed in a second."""
+        """Rows landed per second."""
         return self.rows / self.seconds if self.seconds else 0.0
 
 
-def summed_up(scenario: str, contender: str, case: int, runs: Sequence[Run], **figures: float) -> Measurement:
+def summarize(scenario: str, loader: str, case: int, runs: Sequence[Run], **figures: float) -> Measurement:
     """Return the medians of runs."""
     return Measurement(
         scenario=scenario,
-        contender=contender,
+        loader=loader,
         case=case,
         rows=len(runs[0].landed),
         seconds=statistics.median(run.seconds for run in runs),
@@ -66,41 +75,37 @@ def summed_up(scenario: str, contender: str, case: int, runs: Sequence[Run], **f
 
 
 class Results:
-    """Measurements by scenario, contender and case."""
+    """Measurements by scenario, loader and case."""
 
     def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
         self.all = list(measurements)
 
-    def find(self, scenario: str, contender: str, case: int | None = None) -> Measurement | None:
-        """Return a measurement; the one of the largest case if none is given. None if it was not made."""
-        fitting = [
-            one
-            for one in self.all
-            if one.scenario == scenario and one.contender == contender and case in {None, one.case}
-        ]
-        return max(fitting, key=lambda one: one.case, default=None)
+    def find(self, scenario: str, loader: str, case: int | None = None) -> Measurement | None:
+        """Return the measurement of a case, or of the largest case if none is given; None if it is missing."""
+        found = [each for each in self.by_case(scenario, loader) if case in {None, each.case}]
+        return found[-1] if found else None
 
-    def of(self, scenario: str, contender: str) -> list[Measurement]:
-        """Return the measurements of a contender in a scenario by case, smallest first."""
-        fitting = [one for one in self.all if one.scenario == scenario and one.contender == contender]
-        return sorted(fitting, key=lambda one: one.case)
+    def by_case(self, scenario: str, loader: str) -> list[Measurement]:
+        """Return a loader's measurements in a scenario, smallest case first."""
+        found = [each for each in self.all if each.scenario == scenario and each.loader == loader]
+        return sorted(found, key=lambda each: each.case)
 
-    def replaced_by(self, newer: "Results") -> "Results":
-        """Return these results with the scenarios that `newer` has taken from there."""
-        scenarios = {one.scenario for one in newer.all}
-        return Results([*(one for one in self.all if one.scenario not in scenarios), *newer.all])
+    def updated_with(self, newer: "Results") -> "Results":
+        """Return these results, with every scenario that `newer` has taken from `newer`."""
+        scenarios = {each.scenario for each in newer.all}
+        return Results([*(each for each in self.all if each.scenario not in scenarios), *newer.all])
 
 
-def read(file: Path) -> Results:
-    """Read results; none if there is no file."""
+def read_results(file: Path) -> Results:
+    """Read results from JSON; return empty ones if the file does not exist."""
     if not file.exists():
         return Results()
-    return Results(Measurement(**one) for one in json.loads(file.read_text())["measurements"])
+    return Results(Measurement(**each) for each in json.loads(file.read_text())["measurements"])
 
 
 def as_dicts(results: Results) -> list[dict[str, object]]:
-    """Return the measurements as JSON takes them."""
+    """Return the measurements as JSON objects, with rounded figures."""
     return [
-        {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(one).items()}
-        for one in results.all
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(each).items()}
+        for each in results.all
     ]

@@ -1,4 +1,4 @@
-"""Results as text and as JSON."""
+"""Formats results as text, and writes them as JSON."""
 
 import json
 import os
@@ -6,54 +6,56 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from analytics_dagster_tests.benchmark.bars import cost_of_the_limit, judged
 from analytics_dagster_tests.benchmark.measurements import FLOOR, Measurement, Results, as_dicts
+from analytics_dagster_tests.benchmark.thresholds import describe_memory_limit, judge
 
-_COLUMNS = ("scenario", "case", "contender", "seconds", "of", "rows/s", "peak MB", "requests", "/ floor", "")
+_COLUMNS = ("scenario", "case", "loader", "seconds", "of", "rows/s", "peak MB", "requests", "/ floor", "")
 
 
-def table(results: Results) -> str:
-    """Return the measurements as an aligned table; `of` is the span of the rounds."""
-    lines = [_COLUMNS, *(_cells(one, results.find(one.scenario, FLOOR, one.case)) for one in results.all)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(_COLUMNS))]
-    left = {0, 2, len(_COLUMNS) - 1}
+def format_table(results: Results) -> str:
+    """Return the measurements as an aligned table; the column `of` is the span of the rounds."""
+    lines = [_COLUMNS, *(_cells(each, results.find(each.scenario, FLOOR, each.case)) for each in results.all)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
+    left_aligned = {0, 2, len(_COLUMNS) - 1}
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column in left_aligned else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
 
 
-def _cells(one: Measurement, floor: Measurement | None) -> tuple[str, ...]:
+def _cells(measurement: Measurement, floor: Measurement | None) -> tuple[str, ...]:
     return (
-        one.scenario,
-        f"{one.case:,}" if one.case or one.scenario == "merge" else "",
-        one.contender,
-        f"{one.seconds:.2f}",
-        f"{min(one.all_seconds):.2f}..{max(one.all_seconds):.2f}",
-        f"{one.rows_per_second:,.0f}" if one.rows else "",
-        f"{one.peak_mb:.0f}" if one.peak_mb else "",
-        f"{one.requests:,.0f}" if one.requests else "",
-        f"{one.seconds / floor.seconds:.2f}" if floor and floor is not one else "",
-        ", ".join(f"{name} {value:g}" for name, value in one.figures.items()),
+        measurement.scenario,
+        f"{measurement.case:,}" if measurement.case or measurement.scenario == "merge" else "",
+        measurement.loader,
+        f"{measurement.seconds:.2f}",
+        f"{min(measurement.all_seconds):.2f}..{max(measurement.all_seconds):.2f}",
+        f"{measurement.rows_per_second:,.0f}" if measurement.rows else "",
+        f"{measurement.peak_mb:.0f}" if measurement.peak_mb else "",
+        f"{measurement.requests:,.0f}" if measurement.requests else "",
+        f"{measurement.slowness(floor):.2f}" if floor and floor is not measurement else "",
+        ", ".join(f"{name} {value:g}" for name, value in measurement.figures.items()),
     )
 
 
-def verdicts(results: Results, *, quick: bool) -> str:
-    """Return the bars, each with its figure and whether it is met; small sizes are not judged."""
+def format_verdicts(results: Results, *, quick: bool) -> str:
+    """Return a line for each threshold: its figure, and whether it is met. Figures of a quick run are not judged."""
     lines = []
-    for bar in judged(results):
-        verdict = "not judged" if quick else "met" if bar["met"] else "NOT MET"
-        lines.append(f"{verdict:>10}  {bar['name']}: {bar['figure']:g} {bar['unit']}, at most {bar['limit']:g}")
-    if said := cost_of_the_limit(results):
-        lines.append(f"{'':>10}  {said}")
+    for verdict in judge(results):
+        outcome = "not judged" if quick else "met" if verdict["met"] else "NOT MET"
+        lines.append(
+            f"{outcome:>10}  {verdict['name']}: {verdict['figure']:g} {verdict['unit']}, at most {verdict['limit']:g}"
+        )
+    if sentence := describe_memory_limit(results):
+        lines.append(f"{'':>10}  {sentence}")
     return "\n".join(lines)
 
 
-def write(results: Results, file: Path) -> None:
-    """Write the results as JSON, with what they were measured on."""
+def write_results(results: Results, file: Path) -> None:
+    """Write the results as JSON, with their verdicts, the machine and the versions of the libraries."""
     libraries = ("dlt", "duckdb", "pyarrow", "orjson", "urllib3", "dagster")
     document = {
         "machine": {
@@ -62,7 +64,7 @@ def write(results: Results, file: Path) -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in libraries},
         },
-        "bars": judged(results),
+        "thresholds": judge(results),
         "measurements": as_dicts(results),
     }
     file.parent.mkdir(exist_ok=True)

@@ -1,35 +1,33 @@
-"""The rows that are served: JSON as bytes, of one length each, so that any page of any size is one slice.
+"""The rows of the served lists: JSON as bytes. The rows of a list have one length, so that any page is one slice.
 
-Nothing here is shared with the sandbox or the package: a row is spelled out as the service sends it. Identity,
-time and a check value (`uuid`, made of the id) are all that differs between rows of the same variant.
+The bodies are written out as the service sends them, and share nothing with the sandbox or the package. Rows of the
+same variant differ in their id, their time and a check value, the `uuid`, which contains the id.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-FIRST_ID = 200_000_000_000
-ID_STEP = 13
-"""Ids have twelve digits and gaps."""
+from analytics_dagster_tests.benchmark.times_and_ids import FIRST_ID
 
 VARIANTS = 61
-"""Different bodies of rows; a prime, so that pages do not repeat."""
+"""Number of different bodies; a prime number, so that no two pages are alike."""
 
 _ID, _TIME = 111_111_111_111, 1_111_111_111
-"""Stand in a body where a row's own id and time belong; of the length those have."""
+"""Placeholders for the id and the time of a row in a body, with the same number of digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowFormat:
-    """How the rows of one list look.
+    """The format of a list's rows.
 
     Attributes:
         path: Path of the list.
-        rows_at: Key in `result` under which the rows stand.
+        rows_at: Key of the rows in `result`.
         length: Bytes of a row.
-        body: Makes the body of a variant, with room for `note`, which fills it up.
+        body: Returns the body of a variant. Its second argument is text that pads the body to `length`.
     """
 
     path: str
@@ -38,7 +36,7 @@ class RowFormat:
     body: Callable[[int, str], dict[str, Any]]
 
     def templates(self) -> list[bytes]:
-        """Return the variants as templates for `%` with the fields `id` and `time`."""
+        """Return a template for each variant: bytes with `%(id)d` and `%(time)d`."""
         return [self._template(variant) for variant in range(VARIANTS)]
 
     def _template(self, variant: int) -> bytes:
@@ -49,14 +47,9 @@ class RowFormat:
         return text.replace(b"%d" % _ID, b"%(id)d").replace(b"%d" % _TIME, b"%(time)d")
 
 
-def row_id(index: int) -> int:
-    """Return the id of the row with this index; 0 is the oldest."""
-    return FIRST_ID + ID_STEP * index
-
-
-def encoded(templates: list[bytes], rows: Iterator[tuple[int, int]]) -> bytes:
-    """Return rows, given by index and time, each followed by a comma."""
-    return b"".join(templates[index % VARIANTS] % {b"id": row_id(index), b"time": time} + b"," for index, time in rows)
+def encode_rows(templates: list[bytes], rows: Iterable[tuple[int, int, int]]) -> bytes:
+    """Return rows, given by index, id and time, as JSON, each followed by a comma."""
+    return b"".join(templates[index % VARIANTS] % {b"id": row_id, b"time": time} + b"," for index, row_id, time in rows)
 
 
 def _dumps(value: Any) -> bytes:
@@ -64,7 +57,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def _revision(number: int) -> str:
-    """Forty hexadecimal digits as varied as real ones: what they look like must not steer a parser."""
+    """Return forty varied hexadecimal digits: a parser's speed may depend on the text."""
     return hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
 
 

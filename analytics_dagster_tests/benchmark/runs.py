@@ -1,4 +1,8 @@
-"""One run of a contender: a fresh process, a fresh warehouse, and a comparison of what landed with the truth."""
+"""Runs a loader: in a fresh process, into a fresh warehouse; then reads the rows that landed.
+
+run = run_job(build_job("ours", page_size=20), server, delay=0.1)
+run.seconds, run.requests, run.landed
+"""
 
 import json
 import os
@@ -13,12 +17,12 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_dagster_tests.benchmark.contenders import Job, as_text
+from analytics_dagster_tests.benchmark.loaders import Job, encode_job
 from analytics_dagster_tests.benchmark.rows import OCCURRENCES
-from analytics_dagster_tests.benchmark.serving import ROOT, Server
+from analytics_dagster_tests.benchmark.server_process import ROOT, Server
 
 TIMEOUT = 900.0
-"""Seconds that a run may take."""
+"""Seconds after which a run fails."""
 
 Rows = set[tuple[int, int]]
 """Id and time of each row."""
@@ -26,7 +30,15 @@ Rows = set[tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run took, and what landed."""
+    """The result of one run.
+
+    Attributes:
+        seconds: Duration, without the interpreter's start, the imports and the warm-up.
+        cpu_seconds: CPU seconds of the loading process in that time.
+        peak_mb: Peak memory of the loading process.
+        requests: Requests for occurrences that the server counted.
+        landed: Rows in the warehouse.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -36,56 +48,60 @@ class Run:
 
 
 class RunError(Exception):
-    """A run failed, or what landed is not what was served."""
+    """A run failed, or the landed rows differ from the served ones."""
 
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder for a run; the `.dlt` in it keeps the developer's own configuration out."""
+    """Yield a folder for a run. Its empty `.dlt` keeps dlt from reading the developer's own configuration."""
     with tempfile.TemporaryDirectory(prefix="analytics-benchmark-") as name:
         folder = Path(name)
         (folder / ".dlt").mkdir()
         yield folder
 
 
-def run(
+def run_job(
     job: Job,
     server: Server,
     *,
-    into: Path | None = None,
-    keep: Path | None = None,
+    copy_of: Path | None = None,
+    copy_to: Path | None = None,
     duplicates: bool = False,
     **behaviour: float,
 ) -> Run:
     """Run a job in a fresh process.
 
     Args:
-        job: What to do; `url`, `folder` and `warehouse` are filled in here.
-        server: What to load from.
-        into: Warehouse to copy and load into; a new one by default.
-        keep: Where to leave the warehouse.
+        job: The job; `url`, `folder` and `warehouse` are filled in here.
+        server: The server to load from.
+        copy_of: Warehouse to load into a copy of; None for an empty one.
+        copy_to: File to which the warehouse is copied afterwards.
         duplicates: Whether a row may land twice.
-        behaviour: How the server behaves meanwhile, see `Server.reset`.
+        behaviour: Arguments of `Server.reset`.
+
+    Raises:
+        RunError: The run failed, or a row landed twice.
     """
     with workspace() as folder:
         warehouse = folder / "benchmark.duckdb"
-        if into:
-            shutil.copyfile(into, warehouse)
+        if copy_of:
+            shutil.copyfile(copy_of, warehouse)
         server.reset(**behaviour)
         job = replace(job, url=server.url, folder=str(folder), warehouse=str(warehouse))
-        took = in_process([sys.executable, "-m", "analytics_dagster_tests.benchmark.contenders", as_text(job)], folder)
+        command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.loaders", encode_job(job)]
+        measured = run_process(command, folder)
         requests = server.stats()["requests"].get(OCCURRENCES.path, 0)
-        landed = _landed(warehouse, duplicates=duplicates)
-        if keep:
-            shutil.copyfile(warehouse, keep)
-    return Run(**json.loads(took), requests=requests, landed=landed)
+        landed = _read_rows(warehouse, duplicates=duplicates)
+        if copy_to:
+            shutil.copyfile(warehouse, copy_to)
+    return Run(**json.loads(measured), requests=requests, landed=landed)
 
 
-def in_process(command: list[str], folder: Path) -> str:
-    """Run a command in a folder and return the last line it prints.
+def run_process(command: list[str], folder: Path) -> str:
+    """Run a command in a folder and return the last line that it prints.
 
     Raises:
-        RunError: It failed, or took longer than `TIMEOUT`.
+        RunError: The command failed, or took longer than `TIMEOUT`.
     """
     environment = {name: value for name, value in os.environ.items() if "__" not in name}
     environment |= {
@@ -96,18 +112,18 @@ def in_process(command: list[str], folder: Path) -> str:
         "TMPDIR": str(folder),
     }
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=True
         )
     except subprocess.CalledProcessError as error:
         raise RunError(f"{command[-1]} failed:\n{error.stderr[-3000:]}") from error
     except subprocess.TimeoutExpired as error:
         raise RunError(f"{command[-1]} took longer than {TIMEOUT:.0f} s.") from error
-    return done.stdout.splitlines()[-1]
+    return completed.stdout.splitlines()[-1]
 
 
-def _landed(warehouse: Path, *, duplicates: bool) -> Rows:
-    """Rows in the warehouse; those whose payload is not their own count under a wrong id."""
+def _read_rows(warehouse: Path, *, duplicates: bool) -> Rows:
+    """Return the rows of the warehouse. A row with the payload of another one is returned with a negative id."""
     with duckdb.connect(str(warehouse), read_only=True, config={"memory_limit": "2GB"}) as connection:
         columns = {row[0] for row in connection.execute("DESCRIBE analytics.occurrences").fetchall()}
         uuid = next(
@@ -115,11 +131,11 @@ def _landed(warehouse: Path, *, duplicates: bool) -> Rows:
             for column, expression in (("uuid", "uuid"), ("data__uuid", "data__uuid"), ("data", "data->>'uuid'"))
             if column in columns
         )
-        kind = connection.execute("SELECT typeof(timestamp) FROM analytics.occurrences LIMIT 1").fetchall()[0][0]
-        time = "timestamp" if kind == "BIGINT" else "epoch(timestamp)::BIGINT"
-        own = f"right({uuid}, 12) = id::VARCHAR"
+        time_type = connection.execute("SELECT typeof(timestamp) FROM analytics.occurrences LIMIT 1").fetchall()[0][0]
+        time = "timestamp" if time_type == "BIGINT" else "epoch(timestamp)::BIGINT"
+        own_payload = f"right({uuid}, 12) = id::VARCHAR"
         rows = connection.execute(
-            f"SELECT CASE WHEN {own} THEN id ELSE -id END, {time} FROM analytics.occurrences"
+            f"SELECT CASE WHEN {own_payload} THEN id ELSE -id END, {time} FROM analytics.occurrences"
         ).fetchall()
     if not duplicates and len(set(rows)) != len(rows):
         raise RunError(f"{len(rows) - len(set(rows))} rows landed twice.")

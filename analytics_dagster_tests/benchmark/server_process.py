@@ -1,4 +1,10 @@
-"""The server's process, seen from the benchmark: start it, steer it, ask what it served, end it."""
+"""Starts the server in a process of its own, and controls it.
+
+with start_server(100_000, spacing=3.6) as server:
+    server.reset(delay=0.1)
+    ...  # load from server.url
+    server.stats()["requests"], server.truth()
+"""
 
 import json
 import subprocess
@@ -12,11 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from analytics_dagster_tests.benchmark.times_and_ids import IdsBy, Spread
+
 ROOT = Path(__file__).resolve().parents[2]
 """Folder from which the project's packages are imported."""
 
 LIFETIME = 3_600.0
-"""Seconds after which a server ends by itself, whatever became of the benchmark."""
+"""Seconds after which a server stops by itself, in case the benchmark was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +32,10 @@ class Server:
     """A running server.
 
     Attributes:
-        url: Base URL of what it serves.
+        url: Base URL of the service.
         rows: Occurrences in its list.
-        newest: Time of the newest, in epoch seconds.
-        spacing: Seconds between two.
+        newest: Time of the newest occurrence, in epoch seconds; in hourly bursts it is older.
+        spacing: Mean seconds between two occurrences.
     """
 
     url: str
@@ -36,37 +44,52 @@ class Server:
     spacing: float
 
     def reset(self, **behaviour: float) -> None:
-        """Forget requests and arrivals; set `delay`, `jitter`, `arrivals_per_second` and `seed`, all 0 by default."""
-        self._ask("reset", behaviour)
+        """Remove the arrived rows, clear the counts, and set the behaviour.
+
+        Args:
+            behaviour: `delay`, `jitter`, `arrivals_per_second` and `seed`, 0 by default, and `most_arrivals`.
+        """
+        self._request("reset", behaviour)
 
     def stats(self) -> dict[str, Any]:
         """Return `requests` by path, `arrived` rows and `cpu_seconds` of the process."""
-        return self._ask("stats", {})
+        stats: dict[str, Any] = self._request("stats", {})
+        return stats
 
     def truth(self, start: float | None = None, end: float | None = None) -> set[tuple[int, int]]:
         """Return id and time of the occurrences whose time lies in `[start, end)`."""
         bounds = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
-        answer = self._ask("truth", bounds)
-        return set(zip(answer["ids"], answer["times"], strict=True))
+        rows = self._request("truth", bounds)
+        return set(zip(rows["ids"], rows["times"], strict=True))
 
-    def _ask(self, command: str, query: dict[str, float]) -> Any:
+    def _request(self, command: str, query: dict[str, float]) -> Any:
         address = f"{self.url}/control/{command}?{urlencode(query)}"
         with urllib.request.urlopen(address, timeout=60) as reply:
             return json.load(reply)
 
 
 @contextmanager
-def serving(rows: int, *, spacing: float = 3.6, newest: int | None = None) -> Iterator[Server]:
-    """Serve a list of occurrences from a process of its own.
+def start_server(rows: int, *, spacing: float, spread: Spread = "even", ids_by: IdsBy = "time") -> Iterator[Server]:
+    """Serve a list of occurrences from a process of its own, until the context ends.
+
+    The newest occurrence is a minute old: rows lie before the `Date` of the replies, as a service's do.
 
     Args:
         rows: Occurrences to begin with.
-        spacing: Seconds between two.
-        newest: Time of the newest; a minute ago by default.
+        spacing: Mean seconds between two of them.
+        spread: How they are spread over time.
+        ids_by: Whether ids grow with time or with each row.
     """
-    newest = newest or int(time.time()) - 60
+    newest = int(time.time()) - 60
     command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.server"]
-    options = {"rows": rows, "newest": newest, "spacing": spacing, "seconds": LIFETIME}
+    options = {
+        "rows": rows,
+        "newest": newest,
+        "spacing": spacing,
+        "seconds": LIFETIME,
+        "spread": spread,
+        "ids-by": ids_by,
+    }
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

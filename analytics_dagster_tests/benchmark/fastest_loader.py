@@ -1,11 +1,12 @@
-"""The floor: the fastest loop we could write. It keeps no promise beyond landing the rows.
+"""The fastest loader of occurrences that we could write: the floor, against which the other loaders are measured.
 
-Threads on keep-alive sockets that know as much HTTP as they need, orjson, one Arrow table, one INSERT into
-DuckDB. No retries, no types but the six fields of a row and its payload, no merge, no proof that nothing was missed
-while the list grew, secrets and personal data still in it. A faster one with those four parts belongs here.
+Threads send requests on keep-alive sockets, with the least HTTP that works; orjson parses the replies; one Arrow table
+is inserted into DuckDB at once. It lands the rows and promises nothing else: no retries, no typed columns beyond the
+six fields of a row, no merge, no secrets removed, and rows missed if the list grows meanwhile. Replace it if you find a
+faster one with the same four parts.
 
-Tried and slower, or no faster: an Arrow batch for each page, one socket loop without threads, asking for the next
-page before parsing the one at hand, Arrow chunks, DuckDB without order or with one thread.
+Slower or equally fast when tried: an Arrow batch for each page; one loop over the sockets without threads; requesting
+the next page before parsing the current one; Arrow chunks; DuckDB without insertion order, or with one thread.
 """
 
 import gc
@@ -36,26 +37,34 @@ _SCHEMA = pa.schema(
 _FIELDS = itemgetter(*_SCHEMA.names)
 _DATA = _SCHEMA.get_field_index("data")
 _BUFFER = 1 << 16
-_BETWEEN = orjson.Fragment(b"\n")
+_SEPARATOR = orjson.Fragment(b"\n")
 
 Columns = list[list[Any]]
 
 
-def load(url: str, warehouse: Path, *, page_size: int, threads: int) -> None:
-    """Load every occurrence that `url` lists."""
+def load_occurrences(url: str, warehouse: Path, *, page_size: int, threads: int) -> None:
+    """Load all occurrences of the service at `url` into a new DuckDB file.
+
+    Args:
+        url: Base URL of the service.
+        warehouse: The DuckDB file.
+        page_size: Rows a page.
+        threads: Threads, each with a request in flight.
+    """
     gc.disable()
-    # A thread that waits for a reply would otherwise take the interpreter from one that parses.
+    # At the default interval a thread that received a reply interrupts another one that is parsing.
     sys.setswitchinterval(0.1)
     numbers = itertools.count(1)
     ended = threading.Event()
     parts: list[Columns] = [[[] for _ in _SCHEMA] for _ in range(threads)]
-    workers = [threading.Thread(target=_read, args=(url, page_size, numbers, ended, part)) for part in parts]
+    workers = [threading.Thread(target=_read_pages, args=(url, page_size, numbers, ended, part)) for part in parts]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     arrays = [
-        pa.array([value for part in parts for value in part[place]], field.type) for place, field in enumerate(_SCHEMA)
+        pa.array([value for part in parts for value in part[position]], field.type)
+        for position, field in enumerate(_SCHEMA)
     ]
     table = pa.Table.from_arrays(arrays, schema=_SCHEMA)
     with duckdb.connect(str(warehouse)) as connection:
@@ -64,7 +73,9 @@ def load(url: str, warehouse: Path, *, page_size: int, threads: int) -> None:
         connection.execute("CREATE TABLE analytics.occurrences AS SELECT * FROM pages")
 
 
-def _read(url: str, page_size: int, numbers: "itertools.count[int]", ended: threading.Event, columns: Columns) -> None:
+def _read_pages(
+    url: str, page_size: int, numbers: "itertools.count[int]", ended: threading.Event, columns: Columns
+) -> None:
     target = urlsplit(url)
     assert target.hostname
     assert target.port
@@ -74,24 +85,24 @@ def _read(url: str, page_size: int, numbers: "itertools.count[int]", ended: thre
         buffer = bytearray(_BUFFER)
         while not ended.is_set():
             connection.sendall((request % next(numbers)).encode())
-            body, buffer = _reply(connection, buffer)
+            body, buffer = _receive_reply(connection, buffer)
             rows = orjson.loads(body)["result"]["instances"]
             if not rows:
                 ended.set()
                 return
-            for place, values in enumerate(zip(*map(_FIELDS, rows), strict=True)):
-                columns[place] += values if place < _DATA else _encoded(values)
+            for position, values in enumerate(zip(*map(_FIELDS, rows), strict=True)):
+                columns[position] += values if position < _DATA else _encode_json(values)
 
 
-def _encoded(values: tuple[Any, ...]) -> list[str]:
-    """JSON of each value; together, for what orjson returns for one occupies 8 KB at first."""
-    separated: list[Any] = [_BETWEEN] * (2 * len(values) - 1)
+def _encode_json(values: tuple[Any, ...]) -> list[str]:
+    """Return the JSON text of each value. They are encoded together: orjson allocates 8 KB for a single value."""
+    separated: list[Any] = [_SEPARATOR] * (2 * len(values) - 1)
     separated[::2] = values
     return orjson.dumps(separated)[1:-1].decode().split(",\n,")
 
 
-def _reply(connection: socket.socket, buffer: bytearray) -> tuple[memoryview, bytearray]:
-    """Return a reply's body, and the buffer it stands in: a larger one if it has to be."""
+def _receive_reply(connection: socket.socket, buffer: bytearray) -> tuple[memoryview, bytearray]:
+    """Return a reply's body, and the buffer that holds it: the given one, or a larger one if it is too small."""
     received = connection.recv_into(buffer)
     start = buffer.index(b"\r\n\r\n") + 4
     length_at = buffer.index(b"Content-Length: ") + 16

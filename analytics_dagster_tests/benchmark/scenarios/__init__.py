@@ -1,0 +1,47 @@
+"""The scenarios: each runs loaders against a server and yields their measurements. Add one to `SCENARIOS`."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from analytics_dagster_tests.benchmark.bench import Bench
+from analytics_dagster_tests.benchmark.measurements import Measurement
+from analytics_dagster_tests.benchmark.scenarios.full_loads import (
+    cold_start,
+    key_latency,
+    large_pages,
+    latency,
+    scale,
+    small_pages,
+)
+from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing, key_growing
+from analytics_dagster_tests.benchmark.scenarios.imports import imports
+from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
+
+SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
+    "small-pages": small_pages,
+    "large-pages": large_pages,
+    "cold-start": cold_start,
+    "latency": latency,
+    "key-latency": key_latency,
+    "depth": depth,
+    "key-depth": key_depth,
+    "key-bursts": key_bursts,
+    "tick": tick,
+    "growing": growing,
+    "key-growing": key_growing,
+    "imports": imports,
+    "merge": merge,
+    "scale": scale,
+}
+"""The scenarios by name, the quick ones first."""
+
+LONG = ("large-pages", "imports", "scale")
+"""Scenarios that a quick run leaves out, unless `--only` names them."""
+
+
+def measure(names: list[str], bench: Bench) -> Iterator[Measurement]:
+    """Run the scenarios one after the other and yield their measurements."""
+    for name in names:
+        began = time.monotonic()
+        yield from SCENARIOS[name](bench)
+        bench.log(f"{name}: done in {time.monotonic() - began:.0f} s")
