@@ -49,6 +49,9 @@ SOAK_SEED = 1
 TICKS_BETWEEN_LINES = 10
 POINTS_DRAWN = 50
 
+EMPTY_SECONDS = 0.3
+"""Seconds of real time for which every list is empty, with 200."""
+
 FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("status", {"status": 503}),
     ("status", {"status": 429, "remaining_seconds": 0}),
@@ -134,6 +137,7 @@ class Simulation:
         self._traveller.shift(timedelta(hours=1))
         self._change_rows()
         self._ticked = datetime.now(UTC)
+        self._service_ticked = self._service.now
         due = partitions_due(
             self._partitions,
             known=set.intersection(*self._materialized.values()),
@@ -162,10 +166,10 @@ class Simulation:
     def missing(self, compared: Mapping[str, tuple[str, ...]] = COMPARED_AFTER_NIGHT) -> dict[str, set[Any]]:
         """Return the service's rows that the warehouse lacks or has in another version, by resource.
 
-        Rows count up to the start of the latest tick, since the clock goes on and new rows come. The service lists an
-        occurrence up to `MOST_LATE` after its timestamp.
+        Rows count up to the start of the latest tick by the service's clock, since it goes on and new rows come. The
+        service lists an occurrence up to `MOST_LATE` after its timestamp.
         """
-        since, until = COMPARED_FROM.timestamp(), (self._ticked - MOST_LATE).timestamp()
+        since, until = COMPARED_FROM.timestamp(), self._service_ticked - MOST_LATE.total_seconds()
         missing = {}
         for name, columns in compared.items():
             ordered_by = get_resource(name).ordered_by
@@ -227,6 +231,9 @@ class Simulation:
             kind, options = self._chance.choice(FAULTS)
             self._service.fail_next(kind, times=self._chance.randrange(1, 7), **options)
             self.happened["faults"] += 1
+        if self._chance.random() < self.faults / 4:
+            self._service.go_empty(EMPTY_SECONDS)
+            self.happened["moments of empty lists"] += 1
         try:
             with open_loader(self._settings) as loader:
                 load = loader.begin(get_resource(name), window, resume=resume)
@@ -255,7 +262,10 @@ def simulated(project: Project, seed: int, *, faults: float = 0.1) -> Iterator[S
         time_machine.travel(START) as traveller,
         Sandbox(seed=seed, history_days=3, rate_limit=1_000_000) as service,
     ):
-        project.use(service, start_date=(START - timedelta(days=2)).date())
+        # Two minutes between the clocks, either way; occurrences by key or by number.
+        service.clock_offset = 120 * (-1) ** (seed // 2)
+        paging = "page" if seed % 2 else "auto"
+        project.use(service, start_date=(START - timedelta(days=2)).date(), paging__occurrences=paging)
         simulation = Simulation(project, service, traveller, seed)
         simulation.tick()
         simulation.faults = faults

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
 
+from analytics_dagster.ingest.keyset import PAUSE
 from analytics_dagster_tests.benchmark.bench import LARGE_PAGE, PAGE, SPACING, Bench, build_job
 from analytics_dagster_tests.benchmark.measurements import (
     BY_PAGE,
@@ -73,13 +72,7 @@ def key_latency(bench: Bench) -> Iterator[Measurement]:
     rows = 400 if bench.quick else 4_000
     with start_server(rows, spacing=SPACING) as server:
         for measurement in bench.compare("key-latency", rows, server, {OURS: build_job("ours")}, delay=0.1):
-            yield replace(measurement, figures={"seconds_of_pause": _seconds_of_pause()})
-
-
-def _seconds_of_pause() -> float:
-    """Return the pause before a reply is repeated to prove the end of a list; 0 without a reader by key."""
-    module = "analytics_dagster.ingest.keyset"
-    return float(import_module(module).PAUSE) if find_spec(module) else 0.0
+            yield replace(measurement, figures={"seconds_of_pause": PAUSE})
 
 
 def scale(bench: Bench) -> Iterator[Measurement]:
