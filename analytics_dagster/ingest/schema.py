@@ -50,8 +50,19 @@ LOAD_WINDOWS_COLUMNS = (
         nullable=True,
         description="The start of the window, without lookback; null for the oldest row.",
     ),
-    Column(name="window_end", type=ColumnType.TIMESTAMP, description="The end of the window, never in the future."),
+    Column(
+        name="window_end",
+        type=ColumnType.TIMESTAMP,
+        description="The end of the window, never in the future, by the clocks of the service and of the loader.",
+    ),
     Column(name="rows_loaded", type=ColumnType.BIGINT, description="Rows that the load read in the window."),
+    Column(
+        name="list_end",
+        type=ColumnType.TIMESTAMP,
+        nullable=True,
+        description="Time of the oldest row, if the service's list ended above the window's start, lookback included; "
+        "null otherwise.",
+    ),
     Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="The time when the rows were in the table."),
 )
 

@@ -75,7 +75,7 @@ CHECKS = (
         description="Every day since start_date is loaded.",
         severity=WARN,
         evaluate=lambda inputs: freshness.evaluate_complete_history(
-            inputs.resource, inputs.tables.windows(inputs.resource), build_partitions(inputs.settings), now=inputs.now
+            inputs.resource, inputs.windows, build_partitions(inputs.settings), now=inputs.now
         ),
         applies_to=lambda resource, _: resource.incremental,
     ),

@@ -1,0 +1,142 @@
+"""Ends of lists: where the service's list ends.
+
+The lists are the sandbox's; the reader's observations of them (`Traffic.list_end`) are stubbed.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+import time_machine
+
+from analytics_dagster.ingest import load as load_module
+from analytics_dagster.ingest.schema import LOAD_WINDOWS_COLUMNS
+from analytics_dagster.ingest.settings import load_settings
+from analytics_dagster.ingest.warehouse.load_state import open_load_state
+from analytics_dagster.ingest.windows import Window
+from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.support.project import Project, checked, load, materializations
+
+START = datetime(2026, 3, 10, 18, 7, tzinfo=UTC)
+TODAY = START.replace(hour=0, minute=0)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+DEPLOYS = dg.AssetSelection.checks_for_assets(dg.AssetKey(["analytics", "deploys"]))
+
+Clock = time_machine.Traveller
+Observe = Callable[..., None]
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with time_machine.travel(START, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def service(clock: Clock, project: Project) -> Iterator[Sandbox]:  # noqa: ARG001 - it must travel first
+    with Sandbox(history_days=1, rate_limit=1_000_000) as service:
+        project.use(service, start_date=(TODAY - DAY).date())
+        yield service
+
+
+@pytest.fixture
+def observe(monkeypatch: pytest.MonkeyPatch) -> Observe:
+    """Set what the reader observes of every list. A list without rows is empty in any case."""
+    observed: dict[str, Any] = {}
+    metrics = load_module._custom_metrics  # noqa: SLF001 - the reader's report to the loader
+
+    def custom_metrics(*arguments: Any) -> dict[str, Any]:
+        counts = metrics(*arguments)
+        return counts | {"empty": counts["read"] == 0} | observed
+
+    monkeypatch.setattr(load_module, "_custom_metrics", custom_metrics)
+    return lambda **values: observed.update(values)
+
+
+def tick(name: str = "deploys") -> Any:
+    """Load yesterday and today from the end of coverage on, as the schedule does."""
+    today = datetime.now(UTC).replace(hour=0, minute=0)
+    return load(name, Window(start=today - DAY, end=today + DAY), resume=True)
+
+
+# -- a list that ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("service")
+def test_the_end_of_a_list_is_recorded_with_coverage_as_asked_and_shown(project: Project, observe: Observe):
+    observe(list_end=(TODAY - 12 * HOUR).isoformat())
+
+    result = project.materialize("deploys", span=(f"{TODAY - DAY:%Y-%m-%d}", f"{TODAY:%Y-%m-%d}"))
+
+    assert materializations(result)["deploys"]["list_end"] == (TODAY - 12 * HOUR).timestamp()
+    assert project.rows("load_windows", "window_start", "window_end", "list_end") == [
+        (TODAY - DAY, START, TODAY - 12 * HOUR)
+    ]
+    history = checked(project, DEPLOYS)["deploys", "complete_history"]
+    assert (history.level, history.description) == (
+        "PASS",
+        "All 1 days since 2026-03-09 are loaded. The service lists nothing before 2026-03-09 12:00 UTC.",
+    )
+
+
+@pytest.mark.usefixtures("service")
+def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project):
+    tick()
+    assert project.rows("load_windows", "list_end") == [(None,)]
+    assert checked(project, DEPLOYS)["deploys", "complete_history"].description.endswith("are loaded.")
+
+
+@pytest.fixture
+def old_warehouse(service: Sandbox, project: Project) -> Path:  # noqa: ARG001 - it must serve
+    """A warehouse of a version without `list_end`, with a load."""
+    earlier = tuple(column for column in LOAD_WINDOWS_COLUMNS if column.name != "list_end")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("analytics_dagster.ingest.warehouse.load_state.LOAD_WINDOWS_COLUMNS", earlier)
+        with open_load_state(load_settings(), pipelines_dir=str(project.folder)):
+            pass
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute(
+            "INSERT INTO analytics.load_windows (resource, source, window_start, window_end, rows_loaded, loaded_at) "
+            "VALUES ('deploys', $1, $2, $3, 7, $3)",
+            [load_settings().source_address, TODAY - DAY, START - HOUR],
+        )
+    return project.warehouse
+
+
+@pytest.mark.usefixtures("old_warehouse")
+def test_a_warehouse_of_an_earlier_version_gets_the_column_and_keeps_its_coverage(project: Project):
+    assert "list_end" not in columns_of(project)
+
+    report = tick()
+
+    assert report.window.start == START - HOUR
+    assert "list_end" in columns_of(project)
+    assert project.rows("load_windows", "window_start", "window_end", "rows_loaded", "list_end") == [
+        (TODAY - DAY, START - HOUR, 7, None),
+        (START - HOUR, START, report.rows_loaded, None),
+    ]
+
+
+@pytest.mark.usefixtures("old_warehouse")
+def test_the_checks_read_a_warehouse_of_an_earlier_version(project: Project):
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute("CREATE TABLE analytics.deploys (id BIGINT, start_time TIMESTAMPTZ, read_at TIMESTAMPTZ)")
+        connection.execute("ALTER TABLE analytics.deploys ADD COLUMN extra JSON")
+    before = project.warehouse.read_bytes()
+
+    results = checked(project, DEPLOYS)
+
+    assert results["deploys", "complete_history"].level == "PASS"
+    assert results["deploys", "freshness"].metadata["age_seconds"] == 3600
+    assert project.warehouse.read_bytes() == before
+
+
+def columns_of(project: Project) -> set[str]:
+    return {
+        name
+        for (name,) in project.sql("SELECT column_name FROM information_schema.columns WHERE table_name='load_windows'")
+    }
