@@ -138,7 +138,7 @@ class Loader:
             window = None
         elif window is None:
             window = Window(start=None, end=now)
-        covered, future = False, False
+        covered, known_key, future = False, None, False
         if resume and window and (start := window.start):
             windows = self._load_state.coverage.windows(resource, now=now)
             future = bool(windows.future)
@@ -146,9 +146,10 @@ class Loader:
             covered = through >= min(window.end, now)
             if not covered and through > start:
                 window = Window(start=through, end=window.end)
+                known_key = self._load_state.largest_key(resource, before=through) if resource.key_grows else None
         return Load(
             resource=resource,
-            source=None if covered else self._build_source(resource, window, now),
+            source=None if covered else self._build_source(resource, window, now, known_key),
             pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
             window=window,
             began_at=now,
@@ -157,7 +158,9 @@ class Loader:
             _future=future,
         )
 
-    def _build_source(self, resource: Resource, window: Window | None, now: datetime) -> DltSource:
+    def _build_source(
+        self, resource: Resource, window: Window | None, now: datetime, known_key: int | None
+    ) -> DltSource:
         values: list[int] = []
         if resource.lookup:
             since = now - timedelta(days=self.settings.metrics_active_days)
@@ -171,6 +174,7 @@ class Loader:
             window=window.looking_back(resource.lookback) if window and window.start else None,
             lookup_values=values,
             known_rejects=self._load_state.known_rejects(resource),
+            known_key=known_key,
         )
 
 

@@ -50,6 +50,7 @@ def build_source(
     window: Window | None = None,
     lookup_values: Sequence[int] = (),
     known_rejects: Mapping[str, datetime] | None = None,
+    known_key: int | None = None,
 ) -> DltSource:
     """Return a dlt source that reads one resource.
 
@@ -63,8 +64,16 @@ def build_source(
         window: Rows wanted, by cursor, lookback included; None for all.
         lookup_values: Values that the request's body asks for, where the resource has a `lookup`.
         known_rejects: When a rejected row was first seen, by its hash.
+        known_key: The largest key of rows that earlier loads covered; None if keys do not grow, or none was covered.
     """
-    request = ReadRequest(resource=resource, settings=settings, window=window, lookup_values=lookup_values, now=now)
+    request = ReadRequest(
+        resource=resource,
+        settings=settings,
+        window=window,
+        lookup_values=lookup_values,
+        now=now,
+        known_key=known_key,
+    )
 
     @dlt.resource(
         name=resource.name,

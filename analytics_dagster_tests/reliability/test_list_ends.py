@@ -1,4 +1,4 @@
-"""Ends of lists: where the service's list ends.
+"""Ends of lists: where the service's list ends, and the key down to which a load that resumes must read.
 
 The lists are the sandbox's; the reader's observations of them (`Traffic.list_end`) are stubbed.
 """
@@ -13,9 +13,11 @@ import duckdb
 import pytest
 import time_machine
 
+from analytics_dagster.catalog import get_resource
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.ingest.schema import LOAD_WINDOWS_COLUMNS
 from analytics_dagster.ingest.settings import load_settings
+from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
@@ -140,3 +142,63 @@ def columns_of(project: Project) -> set[str]:
         name
         for (name,) in project.sql("SELECT column_name FROM information_schema.columns WHERE table_name='load_windows'")
     }
+
+
+# -- the largest key of covered rows ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known_keys(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The known keys of the loads, in order."""
+    keys: list[int | None] = []
+
+    def source(*arguments: Any, known_key: int | None, **named: Any) -> Any:
+        keys.append(known_key)
+        return build_source(*arguments, known_key=known_key, **named)
+
+    monkeypatch.setattr(load_module, "build_source", source)
+    return keys
+
+
+def test_a_load_that_resumes_knows_the_largest_key_that_earlier_loads_covered(
+    service: Sandbox, clock: Clock, known_keys: list[int | None]
+):
+    tick()
+    before = max(row["id"] for row in service.rows("deploys"))
+    clock.shift(HOUR)
+    service.add_deploy()
+    # A newer row is there as well, but nothing covers the hour before it.
+    assert load("deploys", Window(start=START + HOUR - timedelta(minutes=1), end=START + 2 * HOUR)).new_rows > 0
+    tick()
+
+    assert known_keys == [None, None, before]
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", ["items", "deploys"])
+def test_only_loads_that_resume_at_the_end_of_coverage_know_a_key(
+    name: str, clock: Clock, known_keys: list[int | None]
+):
+    today = Window(start=TODAY, end=TODAY + DAY)
+    load(name, today, resume=True)
+    clock.shift(HOUR)
+    load(name, today)
+    load(name)
+    clock.shift(HOUR)
+    load(name, today, resume=True)
+
+    *before, resumed = known_keys
+    assert before == [None] * 3
+    assert (resumed is not None) == (name == "deploys")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
+    resource = get_resource("deploys")
+    with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
+        assert load_state.largest_key(resource, before=START) is None
+    tick()
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute("DELETE FROM analytics.deploys")
+    with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
+        assert load_state.largest_key(resource, before=START) is None

@@ -92,6 +92,16 @@ class LoadState:
         self.coverage = CoverageTable(client, source)
         self._client = client
 
+    def largest_key(self, resource: Resource, *, before: datetime) -> int | None:
+        """Return the largest primary key of the rows whose cursor is before a time; None if there are none."""
+        (key,) = resource.primary_key
+        statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {resource.cursor} < %s"
+        try:
+            ((largest,),) = self._run(statement, before)
+        except DatabaseUndefinedRelation:
+            return None
+        return largest if largest is None else int(largest)
+
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return the time when each rejected row of a resource was first seen, by its hash."""
         rows = self._run(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
