@@ -3,7 +3,7 @@
     report = load_resource(get_resource("deploys"), load_settings(), window)
 
 Rows are written first, then coverage: after a crash between the two the window is loaded again. Coverage ends at the
-service's time where that is before the loader's.
+service's time where that is before the loader's, and an empty list covers nothing while the table has rows.
 """
 
 import logging
@@ -22,6 +22,7 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.clock import ClockComparison, compare_clocks, format_moment
+from analytics_dagster.ingest.empty_lists import check_empty_list
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
@@ -83,7 +84,7 @@ def load_resource(
     """Load one resource and record the load, as the assets do, without Dagster. `Loader.begin` explains the arguments.
 
     Raises:
-        AnalyticsError: A setting is wrong, or the warehouse cannot be written.
+        AnalyticsError: A setting is wrong, the warehouse cannot be written, or the list is empty and the table is not.
         dlt.pipeline.exceptions.PipelineStepFailed: The pipeline failed; an `AnalyticsError` may be its cause.
     """
     with open_loader(settings) as loader:
@@ -193,11 +194,20 @@ class Load:
     _began: float = field(default_factory=time.monotonic)
 
     def finish(self) -> LoadReport:
-        """Record the load after its pipeline ran."""
+        """Record the load after its pipeline ran.
+
+        Raises:
+            EmptyListError: The service lists no rows, but the table has some.
+        """
         counts = _custom_metrics(self.pipeline, self.resource) if self.source else _NOTHING_READ
         clocks = self._compare_clocks(counts["service_time"])
         passed = min(self.began_at, clocks.service) if clocks else self.began_at
         rows = self._load_state.row_count(self.resource)
+        if counts["empty"] and rows:
+            seen_at = clocks.service if clocks else self.began_at
+            check_empty_list(self.resource, rows, self._load_state.coverage, seen_at=seen_at)
+        elif counts["read"]:
+            self._load_state.coverage.forget_empty_lists(self.resource)
         covered = self._covered_window(passed)
         list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
         if self.source and covered:

@@ -38,7 +38,11 @@ REJECTED_COLUMNS = (
 
 
 LOAD_WINDOWS = "load_windows"
-"""Table of loaded windows: one row for each load of a resource."""
+"""Table of loaded windows: one row for each load of a resource.
+
+A window without length (its start is its end) covers nothing: it records that a load found the service's list empty,
+although the table has rows. The next load that lists rows deletes these windows.
+"""
 
 
 LOAD_WINDOWS_COLUMNS = (
@@ -48,7 +52,8 @@ LOAD_WINDOWS_COLUMNS = (
         name="window_start",
         type=ColumnType.TIMESTAMP,
         nullable=True,
-        description="The start of the window, without lookback; null for the oldest row.",
+        description="The start of the window, without lookback; null for the oldest row. The same as window_end if "
+        "the load covered nothing: the service listed no rows, but the table has some.",
     ),
     Column(
         name="window_end",

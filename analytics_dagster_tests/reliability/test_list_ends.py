@@ -1,8 +1,9 @@
-"""Ends of lists: where the service's list ends, and the key down to which a load that resumes must read.
+"""Ends of lists: where the list ends, an empty list of a table with rows, the key down to which a load must read.
 
-The lists are the sandbox's; the reader's observations of them (`Traffic.list_end`) are stubbed.
+The lists are the sandbox's; the reader's observations of them (`Traffic.list_end` and `Traffic.empty`) are stubbed.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,13 +16,15 @@ import time_machine
 
 from analytics_dagster.catalog import get_resource
 from analytics_dagster.ingest import load as load_module
+from analytics_dagster.ingest.empty_lists import accepts_empty_list
+from analytics_dagster.ingest.errors import EmptyListError
 from analytics_dagster.ingest.schema import LOAD_WINDOWS_COLUMNS
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
-from analytics_dagster_tests.support.project import Project, checked, load, materializations
+from analytics_dagster_tests.support.project import Project, checked, failure, load, materializations
 
 START = datetime(2026, 3, 10, 18, 7, tzinfo=UTC)
 TODAY = START.replace(hour=0, minute=0)
@@ -59,10 +62,19 @@ def observe(monkeypatch: pytest.MonkeyPatch) -> Observe:
     return lambda **values: observed.update(values)
 
 
+def empty(service: Sandbox, name: str) -> None:
+    """Let the service answer with empty lists, until `clear_faults`."""
+    service.fail_next("empty", resource=name, times=1_000)
+
+
 def tick(name: str = "deploys") -> Any:
     """Load yesterday and today from the end of coverage on, as the schedule does."""
     today = datetime.now(UTC).replace(hour=0, minute=0)
     return load(name, Window(start=today - DAY, end=today + DAY), resume=True)
+
+
+def coverage(project: Project) -> list[Any]:
+    return project.sql("SELECT * FROM analytics.load_windows WHERE window_start IS NULL OR window_start < window_end")
 
 
 # -- a list that ends -----------------------------------------------------------------------------------------
@@ -142,6 +154,153 @@ def columns_of(project: Project) -> set[str]:
         name
         for (name,) in project.sql("SELECT column_name FROM information_schema.columns WHERE table_name='load_windows'")
     }
+
+
+# -- a list that is empty ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("observe")
+@pytest.mark.parametrize("name", ["deploys", "rql_jobs", "items"])
+def test_an_empty_list_fails_while_the_table_has_rows_and_claims_nothing(
+    name: str, project: Project, service: Sandbox, clock: Clock
+):
+    tick(name)
+    before = project.rows(name), coverage(project)
+    empty(service, name)
+    clock.shift(HOUR)
+
+    with pytest.raises(EmptyListError) as error:
+        tick(name)
+
+    assert str(error.value) == (
+        f"{name}: the service lists no rows, but the table has {len(before[0]):,}. No coverage was recorded, and the "
+        "rows are untouched. Check base_url and api_key: the key may belong to another project. If the service deleted "
+        "the rows, load again: the empty list is accepted once 3 loads over at least a day have found it (1 so far, "
+        "the first at 2026-03-10 19:07:00 UTC)."
+    )
+    assert (project.rows(name), coverage(project)) == before
+
+    service.clear_faults()
+    clock.shift(HOUR)
+    report = tick(name)
+    assert (report.window.start, report.window.end) == (START, START + 2 * HOUR)
+
+
+@pytest.mark.usefixtures("observe")
+def test_the_run_says_that_the_list_is_empty_and_the_other_assets_load(project: Project, service: Sandbox):
+    assert project.materialize("deploys", "items").success
+    empty(service, "deploys")
+
+    result = project.materialize("deploys", "items")
+
+    assert failure(result).startswith("1 of 2 did not load: deploys: the service lists no rows, but the table has ")
+    assert set(materializations(result)) == {"items"}
+
+
+@pytest.mark.usefixtures("observe")
+def test_an_empty_listing_fails_and_marks_nothing(project: Project, service: Sandbox):
+    load("users")
+    empty(service, "users")
+
+    with pytest.raises(EmptyListError, match="Check base_url and account_api_key: the key may belong to another acc"):
+        load("users")
+    assert project.sql("SELECT id FROM analytics.users WHERE removed_at IS NOT NULL") == []
+
+
+@pytest.mark.usefixtures("observe")
+def test_three_loads_over_a_day_make_an_empty_list_acceptable_and_the_check_says_so(
+    project: Project, service: Sandbox, clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    tick()
+    count = len(project.rows("deploys"))
+    empty(service, "deploys")
+    for _ in range(2):
+        clock.shift(HOUR)
+        with pytest.raises(EmptyListError):
+            tick()
+    clock.shift(23 * HOUR - timedelta(seconds=1))
+    with pytest.raises(EmptyListError, match="3 so far, the first at 2026-03-10 19:07:00 UTC"):
+        tick()
+    assert len(coverage(project)) == 1
+    clock.shift(1)
+
+    assert tick().window == Window(start=START, end=START + DAY + HOUR)
+
+    assert [record.levelno for record in caplog.records if "the empty list is accepted" in record.getMessage()] == [
+        logging.WARNING
+    ]
+    assert len(project.rows("deploys")) == count
+    result = checked(project, DEPLOYS)["deploys", "row_count"]
+    assert result.level == "WARN"
+    assert (
+        "But the service has listed none since 2026-03-10 19:07 UTC, in 4 loads: check base_url" in result.description
+    )
+    # The next loads find it empty too, and are accepted at once.
+    clock.shift(HOUR)
+    assert tick().window.end == START + DAY + 2 * HOUR
+
+
+@pytest.mark.usefixtures("observe")
+def test_a_load_that_lists_rows_ends_the_count(project: Project, service: Sandbox, clock: Clock):
+    tick()
+    empty(service, "deploys")
+    for _ in range(2):
+        clock.shift(HOUR)
+        with pytest.raises(EmptyListError):
+            tick()
+    service.clear_faults()
+    clock.shift(DAY)
+    tick()
+    assert checked(project, DEPLOYS)["deploys", "row_count"].level == "PASS"
+    empty(service, "deploys")
+    clock.shift(HOUR)
+
+    with pytest.raises(EmptyListError, match="1 so far"):
+        tick()
+    assert checked(project, DEPLOYS)["deploys", "row_count"].level == "WARN"
+
+
+@pytest.mark.usefixtures("observe")
+def test_an_empty_list_of_an_empty_table_is_covered(project: Project, service: Sandbox, clock: Clock):
+    empty(service, "deploys")
+    for hours in range(2):
+        assert tick().window.end == START + hours * HOUR
+        clock.shift(HOUR)
+    assert project.rows("deploys") == []
+    assert len(coverage(project)) == 2
+
+
+@pytest.mark.usefixtures("observe")
+def test_an_empty_list_of_another_service_is_covered(project: Project, service: Sandbox):
+    tick()
+    with Sandbox(history_days=1) as other:
+        empty(other, "deploys")
+        project.use(other)
+        assert tick().window.end == START
+        assert {source for (source,) in project.rows("load_windows", "source")} == {service.url, other.url}
+
+
+@pytest.mark.usefixtures("observe")
+def test_metrics_of_no_item_are_accepted(project: Project, service: Sandbox):
+    assert project.materialize("items").success
+    assert load("top_active_items").rows_loaded > 0
+    empty(service, "top_active_items")
+    assert load("top_active_items").rows_loaded == 0
+
+
+@pytest.mark.parametrize(
+    ("earlier", "accepted"),
+    [
+        pytest.param([], False, id="the first"),
+        pytest.param([48], False, id="the second"),
+        pytest.param([24, 1], True, id="the third, a day later"),
+        pytest.param([23.9, 1], False, id="the third, too early"),
+        pytest.param([25, 20, 1, 0.5], True, id="the fifth"),
+        pytest.param([1, -30], False, id="an earlier load's clock was ahead"),
+    ],
+)
+def test_an_empty_list_is_accepted_after_three_loads_over_a_day(earlier: list[float], *, accepted: bool):
+    assert accepts_empty_list([START - hours * HOUR for hours in earlier], START) is accepted
 
 
 # -- the largest key of covered rows ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Coverage: the table `load_windows`, with the loaded windows of each resource.
+"""Coverage: the table `load_windows`, with the loaded windows of each resource, and its records of empty lists.
 
     coverage.record(resource, window, rows=65)
     windows = coverage.windows(resource, now=now)
@@ -22,6 +22,10 @@ from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window
 
 logger = logging.getLogger(__name__)
 
+_COVERAGE = "(window_start IS NULL OR window_start < window_end)"
+_EMPTY_LIST = "window_start = window_end"
+"""Conditions that tell the loaded windows of `load_windows` from its records of empty lists."""
+
 
 class CoverageTable:
     """The table `load_windows`.
@@ -32,7 +36,7 @@ class CoverageTable:
     """
 
     def __init__(self, client: SqlClient, source: str) -> None:
-        self._source = source
+        self.source = source
         self._client = client
 
     def columns(self) -> set[str]:
@@ -45,8 +49,8 @@ class CoverageTable:
 
     def sources(self, resource: Resource | None = None) -> set[str]:
         """Return the addresses of the services whose windows are recorded, of one resource or of all."""
-        limit = ("WHERE resource = %s", resource.name) if resource else ("",)
-        statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} {limit[0]}"
+        limit = ("AND resource = %s", resource.name) if resource else ("",)
+        statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} WHERE {_COVERAGE} {limit[0]}"
         return {row[0] for row in self._run(statement, *limit[1:])}
 
     def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
@@ -54,7 +58,7 @@ class CoverageTable:
 
         Windows that end after `now` do not count; a warning names the latest end.
         """
-        names, rows = self._select("resource = %s AND source = %s", resource.name, self._source)
+        names, rows = self._select(f"resource = %s AND source = %s AND {_COVERAGE}", resource.name, self.source)
         # An earlier version created the table without `list_end`, and a reader cannot add it.
         records = [{"list_end": None} | dict(zip(names, row, strict=True)) for row in rows]
         windows = validate_windows(
@@ -94,10 +98,31 @@ class CoverageTable:
         Once that time comes, nothing would tell them from windows that were loaded.
         """
         self._run(
-            f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND window_end > %s",
+            f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_COVERAGE} AND window_end > %s",
             resource.name,
-            self._source,
+            self.source,
             after,
+        )
+
+    def empty_lists(self, resource: Resource) -> list[datetime]:
+        """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
+        rows = self._run(
+            f"SELECT window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
+            resource.name,
+            self.source,
+        )
+        return sorted(utc(seen_at) for (seen_at,) in rows)
+
+    def record_empty_list(self, resource: Resource, seen_at: datetime) -> None:
+        """Record that the service listed no rows of a resource whose table has some. This covers nothing."""
+        self._insert(resource, seen_at, seen_at, 0, None)
+
+    def forget_empty_lists(self, resource: Resource) -> None:
+        """Delete the records of empty lists, because the service lists rows again."""
+        self._run(
+            f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
+            resource.name,
+            self.source,
         )
 
     def _insert(self, resource: Resource, *values: Any) -> None:
@@ -107,7 +132,7 @@ class CoverageTable:
         self._run(
             f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({places})",
             resource.name,
-            self._source,
+            self.source,
             *values,
             datetime.now(UTC),
         )

@@ -171,6 +171,10 @@ class TableStats:
         """Return the windows of a resource that were loaded from the configured service."""
         return self._coverage.windows(resource, now=now)
 
+    def empty_lists(self, resource: Resource) -> list[datetime]:
+        """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
+        return self._coverage.empty_lists(resource)
+
     def _columns(self, table: str) -> set[str] | None:
         """Return the names of a table's columns; None if it does not exist yet."""
         statement = with_table_names(f"SELECT * FROM {_table(table)} WHERE 1 = 0", self._client)
