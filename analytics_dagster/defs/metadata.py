@@ -20,10 +20,12 @@ def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLo
     Its figures are those of the load rather than of a partition, because one load can cover many partitions.
     """
     window = report.window
+    clocks = report.clocks
     times = {
         "newest": report.newest,
         "window_start": window and window.start,
         "window_end": window and window.end,
+        "list_end": report.list_end,
     }
     return {
         "dagster/row_count": report.rows_in_table,
@@ -41,6 +43,8 @@ def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLo
         "source": settings.source_address,
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
         **(_build_watermark_metadata(report.watermark) if report.watermark else {}),
+        **({"clock_difference_seconds": round(clocks.difference.total_seconds(), 3)} if clocks else {}),
+        **({"clock": f"By the first reply, {clocks.warning}"} if clocks and clocks.warning else {}),
         **({"unknown_fields": ", ".join(report.unknown_fields)} if report.unknown_fields else {}),
     }
 

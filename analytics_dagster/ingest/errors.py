@@ -26,6 +26,10 @@ class AnalyticsApiError(AnalyticsError):
         self.status = status
 
 
+class EmptyListError(AnalyticsError):
+    """The service lists no rows of a resource whose table has some. The load recorded nothing."""
+
+
 class WarehouseError(AnalyticsError):
     """The warehouse cannot be opened or must not be written. The message names it."""
 

@@ -2,7 +2,8 @@
 
     report = load_resource(get_resource("deploys"), load_settings(), window)
 
-Rows are written first, then coverage: after a crash between the two the window is loaded again.
+Rows are written first, then coverage: after a crash between the two the window is loaded again. Coverage ends at the
+service's time where that is before the loader's, and an empty list covers nothing while the table has rows.
 """
 
 import logging
@@ -20,13 +21,15 @@ from dlt.extract.source import DltSource
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
+from analytics_dagster.ingest.clock import ClockComparison, compare_clocks, format_moment
+from analytics_dagster.ingest.empty_lists import check_empty_list
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
-from analytics_dagster.ingest.windows import Window, loaded_through
+from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window, loaded_through
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,10 @@ class LoadReport:
 
     Attributes:
         resource: The resource.
-        window: The window that is covered now, without lookback; None for a resource without windows.
+        window: The window that is covered now, without lookback; None for a resource without windows, and for a window
+            that has not begun by the service's clock.
+        list_end: Time of the oldest row, UTC, if the service's list ended above the window's start; None otherwise.
+        clocks: The service's clock beside the loader's; None if no reply had a `Date`.
         rows_read: Rows in the replies.
         rows_loaded: Rows of the window, lookback included.
         rows_rejected: Rows that do not fit their columns.
@@ -56,6 +62,8 @@ class LoadReport:
 
     resource: Resource
     window: Window | None
+    list_end: datetime | None
+    clocks: ClockComparison | None
     rows_read: int
     rows_loaded: int
     rows_rejected: int
@@ -76,7 +84,7 @@ def load_resource(
     """Load one resource and record the load, as the assets do, without Dagster. `Loader.begin` explains the arguments.
 
     Raises:
-        AnalyticsError: A setting is wrong, or the warehouse cannot be written.
+        AnalyticsError: A setting is wrong, the warehouse cannot be written, or the list is empty and the table is not.
         dlt.pipeline.exceptions.PipelineStepFailed: The pipeline failed; an `AnalyticsError` may be its cause.
     """
     with open_loader(settings) as loader:
@@ -131,22 +139,29 @@ class Loader:
             window = None
         elif window is None:
             window = Window(start=None, end=now)
-        covered = False
-        if resume and window and window.start:
-            through = loaded_through(self._load_state.windows(resource), window.start)
+        covered, known_key, future = False, None, False
+        if resume and window and (start := window.start):
+            windows = self._load_state.coverage.windows(resource, now=now)
+            future = bool(windows.future)
+            through = loaded_through(windows.valid, start)
             covered = through >= min(window.end, now)
-            window = window if covered else Window(start=through, end=window.end)
+            if not covered and through > start:
+                window = Window(start=through, end=window.end)
+                known_key = self._load_state.largest_key(resource, before=through) if resource.key_grows else None
         return Load(
             resource=resource,
-            source=None if covered else self._build_source(resource, window, now),
+            source=None if covered else self._build_source(resource, window, now, known_key),
             pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
             window=window,
             began_at=now,
             rows_before=self._load_state.row_count(resource),
             _load_state=self._load_state,
+            _future=future,
         )
 
-    def _build_source(self, resource: Resource, window: Window | None, now: datetime) -> DltSource:
+    def _build_source(
+        self, resource: Resource, window: Window | None, now: datetime, known_key: int | None
+    ) -> DltSource:
         values: list[int] = []
         if resource.lookup:
             since = now - timedelta(days=self.settings.metrics_active_days)
@@ -160,6 +175,7 @@ class Loader:
             window=window.looking_back(resource.lookback) if window and window.start else None,
             lookup_values=values,
             known_rejects=self._load_state.known_rejects(resource),
+            known_key=known_key,
         )
 
 
@@ -174,16 +190,29 @@ class Load:
     began_at: datetime
     rows_before: int
     _load_state: LoadState
+    _future: bool = False
     _began: float = field(default_factory=time.monotonic)
 
     def finish(self) -> LoadReport:
-        """Record the load after its pipeline ran."""
+        """Record the load after its pipeline ran.
+
+        Raises:
+            EmptyListError: The service lists no rows, but the table has some.
+        """
         counts = _custom_metrics(self.pipeline, self.resource) if self.source else _NOTHING_READ
-        covered = self.window and Window(start=self.window.start, end=min(self.window.end, self.began_at))
-        removed = 0
-        if self.source and covered:
-            self._load_state.record(self.resource, covered, counts["loaded"])
+        clocks = self._compare_clocks(counts["service_time"])
+        passed = min(self.began_at, clocks.service) if clocks else self.began_at
         rows = self._load_state.row_count(self.resource)
+        if counts["empty"] and rows:
+            seen_at = clocks.service if clocks else self.began_at
+            check_empty_list(self.resource, rows, self._load_state.coverage, seen_at=seen_at)
+        elif counts["read"]:
+            self._load_state.coverage.forget_empty_lists(self.resource)
+        covered = self._covered_window(passed)
+        list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
+        if self.source and covered:
+            self._load_state.coverage.record(self.resource, covered, counts["loaded"], list_end)
+        removed = 0
         new_rows = rows - self.rows_before
         # A row that was rejected is listed, though not in the table.
         if self.resource.complete_listing and counts["typed"] and not counts["rejected"]:
@@ -191,6 +220,8 @@ class Load:
         report = LoadReport(
             resource=self.resource,
             window=covered,
+            list_end=list_end,
+            clocks=clocks,
             rows_read=counts["read"],
             rows_loaded=counts["loaded"],
             rows_rejected=counts["rejected"],
@@ -210,6 +241,32 @@ class Load:
             report.requests, report.seconds,
         )  # fmt: skip
         return report
+
+    def _compare_clocks(self, service_time: str | None) -> ClockComparison | None:
+        """Compare the clocks, warn if they differ, and delete coverage that ends in the future by both of them."""
+        if service_time is None:
+            return None
+        service = datetime.fromisoformat(service_time)
+        clocks = compare_clocks(service, began_at=self.began_at, ended_at=datetime.now(UTC))
+        if clocks.warning:
+            logger.warning("%s: %s", self.resource.name, clocks.warning)
+        if self._future:
+            after = max(clocks.service, clocks.loader) + CLOCK_TOLERANCE
+            self._load_state.coverage.forget_future_windows(self.resource, after=after)
+        return clocks
+
+    def _covered_window(self, passed: datetime) -> Window | None:
+        """Return the part of the window before a time; None if the window is not before it, or there is none."""
+        if self.window is None:
+            return None
+        end = min(self.window.end, passed)
+        if self.window.start is not None and end <= self.window.start:
+            logger.info(
+                "%s: no coverage is recorded: the window begins at %s, and it was %s by the earlier of the clocks.",
+                self.resource.name, format_moment(self.window.start), format_moment(passed),
+            )  # fmt: skip
+            return None
+        return Window(start=self.window.start, end=end)
 
 
 def _custom_metrics(pipeline: dlt.Pipeline, resource: Resource) -> dict[str, Any]:

@@ -38,7 +38,11 @@ REJECTED_COLUMNS = (
 
 
 LOAD_WINDOWS = "load_windows"
-"""Table of loaded windows: one row for each load of a resource."""
+"""Table of loaded windows: one row for each load of a resource.
+
+A window without length (its start is its end) covers nothing: it records that a load found the service's list empty,
+although the table has rows. The next load that lists rows deletes these windows.
+"""
 
 
 LOAD_WINDOWS_COLUMNS = (
@@ -48,10 +52,22 @@ LOAD_WINDOWS_COLUMNS = (
         name="window_start",
         type=ColumnType.TIMESTAMP,
         nullable=True,
-        description="The start of the window, without lookback; null for the oldest row.",
+        description="The start of the window, without lookback; null for the oldest row. The same as window_end if "
+        "the load covered nothing: the service listed no rows, but the table has some.",
     ),
-    Column(name="window_end", type=ColumnType.TIMESTAMP, description="The end of the window, never in the future."),
+    Column(
+        name="window_end",
+        type=ColumnType.TIMESTAMP,
+        description="The end of the window, never in the future, by the clocks of the service and of the loader.",
+    ),
     Column(name="rows_loaded", type=ColumnType.BIGINT, description="Rows that the load read in the window."),
+    Column(
+        name="list_end",
+        type=ColumnType.TIMESTAMP,
+        nullable=True,
+        description="Time of the oldest row, if the service's list ended above the window's start, lookback included; "
+        "null otherwise.",
+    ),
     Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="The time when the rows were in the table."),
 )
 

@@ -3,10 +3,10 @@
 A partition of Dagster is a window here: https://docs.dagster.io/guides/build/partitions-and-backfills
 
     window = Window(start=midnight, end=midnight + timedelta(days=1))
-    through = loaded_through(load_state.windows(resource), start=window.start)
+    through = loaded_through(load_state.windows(resource, now=now).valid, start=window.start)
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
+
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""Difference of two clocks that is tolerated: a larger one is reported, or makes a recorded window invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,41 @@ class Window:
         return pc.and_(inside, pc.greater_equal(cursor, pa.scalar(self.start, cursor.type)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedWindow(Window):
+    """A window that was loaded.
+
+    Attributes:
+        list_end: Time of the oldest row, UTC, if the service's list ended above the window's start; None otherwise.
+        loaded_at: The time when its rows were in the table, UTC.
+    """
+
+    list_end: datetime | None = None
+    loaded_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedWindows:
+    """The recorded windows of a resource, in any order.
+
+    Attributes:
+        valid: Windows that count.
+        future: Windows that do not count, because they end after now: the clock of an earlier load was ahead.
+    """
+
+    valid: Sequence[LoadedWindow]
+    future: Sequence[LoadedWindow] = ()
+
+
+def validate_windows(windows: Iterable[LoadedWindow], *, now: datetime) -> LoadedWindows:
+    """Separate the windows that end in the future, because no load can have covered it."""
+    valid: list[LoadedWindow] = []
+    future: list[LoadedWindow] = []
+    for window in windows:
+        (future if window.end > now + CLOCK_TOLERANCE else valid).append(window)
+    return LoadedWindows(valid=valid, future=future)
+
+
 def gaps(windows: Iterable[Window], within: Window) -> Iterator[Window]:
     """Yield the parts of `within` that no window covers, oldest first. `within` must have a start."""
     assert within.start is not None
@@ -68,3 +106,27 @@ def loaded_through(windows: Iterable[Window], start: datetime) -> datetime:
     first_gap = next(gaps(windows, Window(start=start, end=_END)))
     assert first_gap.start is not None
     return first_gap.start
+
+
+def listed_from(windows: Iterable[LoadedWindow], within: Window) -> datetime | None:
+    """Return the time before which the service lists nothing, as far as the loads of a span tell.
+
+    The newest load of a time tells: a later one that reaches below the end of a list, and meets no end, disproves it.
+
+    Args:
+        windows: Loaded windows, in any order.
+        within: The span; it must have a start.
+
+    Returns:
+        The time; None if no list ended within the span.
+    """
+    assert within.start is not None
+    oldest: datetime | None = None
+    for window in sorted(windows, key=lambda window: window.loaded_at):
+        if window.end <= within.start or (window.start or _BEGINNING) >= within.end:
+            continue
+        if window.list_end is not None:
+            oldest = window.list_end
+        elif oldest is not None and window.start is not None and window.start < oldest:
+            oldest = None
+    return oldest if oldest is not None and oldest > within.start else None

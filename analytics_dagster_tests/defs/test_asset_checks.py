@@ -151,6 +151,16 @@ EVALUATIONS = [
         "9 rows, 1 fewer than the 10 of the last check. Loads delete no rows except to replace those of the same snap",
     ),
     (
+        evaluate_row_count(get_resource("teams"), 10, 10, empty_lists=[NOON, NOON + timedelta(hours=1)]),
+        False,
+        "10 rows, 0 more than at the last check. But the service has listed none since 2026-11-24 12:00 UTC, in 2 ",
+    ),
+    (
+        evaluate_row_count(get_resource("teams"), 0, 0, empty_lists=[NOON]),
+        True,
+        "0 rows, 0 more than at the last check.",
+    ),
+    (
         evaluate_references(ITEM, profile(), None, before=NOON),
         True,
         "items is not loaded yet: there is nothing to compare with.",

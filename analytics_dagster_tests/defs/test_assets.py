@@ -195,6 +195,15 @@ def test_one_resource_that_fails_holds_back_no_other_and_is_named(project: Proje
     assert project.rows("load_windows", "DISTINCT resource") == [("items",), ("occurrences",), ("rql_jobs",)]
 
 
+def test_small_lists_are_loaded_before_the_occurrences(project: Project, service: Sandbox):
+    project.use(service)
+    result = project.materialize(*INCREMENTAL, partition=days_ago(0))
+    assert result.success
+    expected = ["items", "deploys", "rql_jobs", "occurrences"]
+    assert list(dict.fromkeys(request.resource for request in service.requests)) == expected
+    assert list(materializations(result)) == expected
+
+
 def test_a_load_that_fails_half_way_leaves_the_table_as_it_was(project: Project, service: Sandbox):
     project.use(service, read_ahead=1)
     assert project.materialize("occurrences", partition=days_ago(1)).success

@@ -19,7 +19,7 @@ from analytics_dagster.defs.asset_checks.freshness import (
 )
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.windows import Window, gaps
+from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, gaps
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked
 
@@ -36,6 +36,12 @@ def at(day: int, hour: float = 0) -> datetime:
 
 def window(start: datetime | None, end: datetime) -> Window:
     return Window(start=start, end=end)
+
+
+def loaded_window(
+    start: datetime | None, end: datetime, list_end: datetime | None = None, loaded_at: datetime = NOON
+) -> LoadedWindow:
+    return LoadedWindow(start=start, end=end, list_end=list_end, loaded_at=loaded_at)
 
 
 def level(result: dg.AssetCheckResult) -> str:
@@ -163,9 +169,13 @@ def test_gaps_are_what_no_window_covers(windows: list[Window], missing: list[tup
     assert list(gaps(windows, window(at(1), at(5)))) == expected
 
 
-def history(windows: list[Window], now: datetime = NOON, **settings: str) -> tuple[bool, str, dict[str, Any]]:
+def history(
+    windows: list[Window], now: datetime = NOON, future: list[LoadedWindow] | None = None, **settings: str
+) -> tuple[bool, str, dict[str, Any]]:
     partitions = build_partitions(Settings(start_date=date(2026, 11, 1), **settings))
-    result = evaluate_complete_history(get_resource("items"), windows, partitions, now=now)
+    valid = [one if isinstance(one, LoadedWindow) else loaded_window(one.start, one.end) for one in windows]
+    found = LoadedWindows(valid=valid, future=future or [])
+    result = evaluate_complete_history(get_resource("items"), found, partitions, now=now)
     return result.passed, result.description or "", figures(result)
 
 
@@ -209,6 +219,34 @@ def test_many_gaps_are_one_backfill_from_the_first_to_the_last():
 def test_a_day_that_is_partly_there_is_missing():
     _, _, found = history([window(at(1), at(20, 18)), window(at(20, 19), at(24, 11))])
     assert found["missing"] == ["2026-11-20"]
+
+
+def test_history_before_the_end_of_the_services_list_is_complete_and_says_so():
+    passed, sentence, found = history([loaded_window(at(1), at(24, 11), list_end=at(5, 10))])
+    assert (passed, sentence) == (
+        True,
+        "All 23 days since 2026-11-01 are loaded. The service lists nothing before 2026-11-05 10:00 UTC.",
+    )
+    assert found["listed_from"] == at(5, 10).timestamp()
+
+
+def test_missing_days_are_named_beside_the_end_of_the_services_list():
+    _, sentence, _ = history([loaded_window(at(1), at(20), list_end=at(5, 10)), window(at(21), at(24, 11))])
+    assert sentence.startswith(
+        "1 of 23 days since 2026-11-01 not loaded: 2026-11-20. The service lists nothing before 2026-11-05 10:00 UTC. "
+        "Launch a backfill in the UI, or run: "
+    )
+    assert sentence.endswith(command("2026-11-20", "2026-11-20"))
+
+
+def test_coverage_that_is_ignored_is_named_with_the_days_that_are_missing_without_it():
+    passed, sentence, found = history([window(at(1), at(23))], future=[loaded_window(at(23), at(25, 8))])
+    assert not passed
+    assert sentence.startswith(
+        "1 of 23 days since 2026-11-01 not loaded: 2026-11-23. Recorded coverage that ends in the future, at "
+        "2026-11-25 08:00 UTC, is ignored: the clock of an earlier load was ahead. Launch a backfill in the UI"
+    )
+    assert found["windows_ignored"] == 1
 
 
 @pytest.mark.parametrize(("hour", "passed"), [(3.9, True), (4, False)])

@@ -6,7 +6,7 @@ from itertools import permutations
 import pyarrow as pa
 import pytest
 
-from analytics_dagster.ingest.windows import Window, loaded_through
+from analytics_dagster.ingest.windows import LoadedWindow, Window, listed_from, loaded_through, validate_windows
 
 
 def day(number: int, hour: int = 0, second: int = 0) -> datetime:
@@ -99,3 +99,59 @@ def test_a_window_holds_its_start_and_not_its_end(window: Window, inside: list[b
     cursor = pa.chunked_array([pa.array(moments, pa.timestamp("us", tz="UTC"))])
 
     assert window.mask(cursor).to_pylist() == inside
+
+
+def loaded(start: datetime | None, end: datetime, list_end: datetime | None = None, *, on: int = 9) -> LoadedWindow:
+    """A window that was loaded on a day."""
+    return LoadedWindow(start=start, end=end, list_end=list_end, loaded_at=day(on))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"), [(-1, True), (0, True), (60, True), (61, False), (20 * 3600, False)], ids=str
+)
+@pytest.mark.parametrize("start", [None, day(1)], ids=["open at its start", "bounded"])
+def test_a_window_that_ends_in_the_future_does_not_count(start: datetime | None, seconds: int, *, counts: bool) -> None:
+    past, other = loaded(day(1), day(2)), loaded(start, day(4) + timedelta(seconds=seconds))
+
+    found = validate_windows([other, past], now=day(4))
+
+    assert (list(found.valid), list(found.future)) == (([other, past], []) if counts else ([past], [other]))
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        pytest.param([], None, id="nothing was loaded"),
+        pytest.param([loaded(day(1), day(9))], None, id="a list without an end"),
+        pytest.param([loaded(day(1), day(9), day(4))], day(4), id="an end"),
+        pytest.param([loaded(None, day(9), day(4))], day(4), id="an end of a load of all rows"),
+        pytest.param([loaded(None, day(9), day(0))], None, id="an end before the span"),
+        pytest.param([loaded(day(9), day(10), day(9, 4))], None, id="an end after the span"),
+        pytest.param(
+            [loaded(day(1), day(9), day(4), on=9), loaded(day(1), day(9), day(5), on=10)],
+            day(5),
+            id="the newest load's",
+        ),
+        pytest.param(
+            [loaded(day(1), day(9), day(5), on=9), loaded(day(1), day(9), day(4), on=10)], day(4), id="a longer list"
+        ),
+        pytest.param(
+            [loaded(day(1), day(9), day(4), on=9), loaded(day(2), day(9), on=10)], None, id="disproved by a later load"
+        ),
+        pytest.param(
+            [loaded(day(1), day(9), day(4), on=9), loaded(day(4), day(9), on=10)],
+            day(4),
+            id="a later load of newer days disproves nothing",
+        ),
+        pytest.param(
+            [loaded(day(1), day(9), day(4), on=9), loaded(None, day(9), on=10)],
+            day(4),
+            id="a later load of all rows reports no end",
+        ),
+    ],
+)
+def test_a_service_lists_nothing_before_the_end_that_the_newest_load_met(
+    windows: list[LoadedWindow], expected: datetime | None
+) -> None:
+    for in_any_order in permutations(windows):
+        assert listed_from(in_any_order, covered(day(1), day(8))) == expected

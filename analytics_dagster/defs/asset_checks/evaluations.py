@@ -5,7 +5,7 @@
     evaluate_row_count(resource, rows=9, previous=10)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -101,22 +101,40 @@ def evaluate_rejected_rows(reasons: Mapping[str, int], *, since: datetime) -> dg
     )
 
 
-def evaluate_row_count(resource: Resource, rows: int, previous: int | None) -> dg.AssetCheckResult:
-    """Pass if the table has at least the rows of the previous check; `previous` is None for the first one."""
-    if previous is None:
-        description = f"{rows:,} rows, counted for the first time."
-        return dg.AssetCheckResult(passed=True, description=description, metadata={"rows": rows})
-    description = f"{rows:,} rows, {rows - previous:,} more than at the last check."
-    if rows < previous:
+def evaluate_row_count(
+    resource: Resource, rows: int, previous: int | None, *, empty_lists: Sequence[datetime] = ()
+) -> dg.AssetCheckResult:
+    """Pass if the table has at least the rows of the previous check, and the service lists rows where it has some.
+
+    Args:
+        resource: The resource whose table is checked.
+        rows: Rows in the table.
+        previous: Rows at the previous check; None for the first one.
+        empty_lists: Times, oldest first, at which the service listed no rows, since it last listed any.
+    """
+    description = f"{rows:,} rows, counted for the first time."
+    if previous is not None:
+        description = f"{rows:,} rows, {rows - previous:,} more than at the last check."
+    if fewer := previous is not None and rows < previous:
         replaced = f" except to replace those of the same {', '.join(resource.replace_by)}"
         description = (
             f"{rows:,} rows, {previous - rows:,} fewer than the {previous:,} of the last check. Loads delete no rows"
             f"{replaced if resource.replace_by else ''}: find the writer that did, then load the table in full."
         )
+    if gone := bool(rows and empty_lists):
+        description += (
+            f" But the service has listed none since {format_time(empty_lists[0])}, in "
+            f"{format_count(len(empty_lists), 'load')}: check base_url and the key. If the service deleted the rows, "
+            "delete them from the table."
+        )
     return dg.AssetCheckResult(
-        passed=rows >= previous,
+        passed=not (fewer or gone),
         description=description,
-        metadata={"rows": rows, "rows_before": previous, "change": rows - previous},
+        metadata={
+            "rows": rows,
+            **({} if previous is None else {"rows_before": previous, "change": rows - previous}),
+            **({"empty_lists": len(empty_lists)} if gone else {}),
+        },
     )
 
 

@@ -18,7 +18,7 @@ import dagster as dg
 from analytics_dagster.catalog import Freshness, Resource
 from analytics_dagster.defs.asset_checks.wording import format_duration, format_names, format_time
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.windows import Window, gaps, loaded_through
+from analytics_dagster.ingest.windows import LoadedWindows, Window, gaps, listed_from, loaded_through
 
 _DAY = timedelta(days=1)
 _COMMANDS_SHOWN = 3
@@ -107,29 +107,34 @@ def _limits_in_seconds(limits: Freshness) -> dict[str, int]:
 
 
 def evaluate_complete_history(
-    resource: Resource, windows: Iterable[Window], partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime
+    resource: Resource, windows: LoadedWindows, partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime
 ) -> dg.AssetCheckResult:
     """Pass if every day since the first partition is wholly loaded; name the other days, and the backfill for them.
+
+    A day before the end of the service's list is loaded: the sentence says from when on the service lists rows.
 
     Args:
         resource: An incremental resource. Until its limit `fail_after` after the end of a day, the check `freshness`
             reports a missing load of that day, and this one does not count it.
-        windows: Loaded windows of the resource, in any order.
+        windows: Loaded windows of the resource.
         partitions: The partitions of its asset.
         now: The time of the check, UTC.
     """
     start = partitions.start.astimezone(UTC)
     end = _midnight((now - resource.freshness.fail_after).date())
     expected = max((end - start) // _DAY, 0)
-    missing = _overlapped_days(gaps(windows, Window(start=start, end=end))) if expected else []
+    history = Window(start=start, end=end) if expected else None
+    missing = _overlapped_days(gaps(windows.valid, history)) if history else []
+    oldest = listed_from(windows.valid, history) if history else None
+    notes = _describe_list_end(oldest) + _describe_future(windows.future)
     ranges = _group_days(missing)
     names = [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges]
-    description = f"All {expected} days since {start:%Y-%m-%d} are loaded."
+    description = f"All {expected} days since {start:%Y-%m-%d} are loaded.{notes}"
     if missing:
         to_load = ranges if len(ranges) <= _COMMANDS_SHOWN else [(ranges[0][0], ranges[-1][1])]
         commands = [_backfill_command(partitions, asset_key(resource), first, last) for first, last in to_load]
         description = (
-            f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}. "
+            f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}.{notes} "
             f"Launch a backfill in the UI, or run: {' ; '.join(commands)}"
         )
     return dg.AssetCheckResult(
@@ -140,7 +145,23 @@ def evaluate_complete_history(
             "days_missing": len(missing),
             "first_day": f"{start:%Y-%m-%d}",
             **({"missing": names} if missing else {}),
+            **({"listed_from": dg.MetadataValue.timestamp(oldest)} if oldest else {}),
+            **({"windows_ignored": len(windows.future)} if windows.future else {}),
         },
+    )
+
+
+def _describe_list_end(oldest: datetime | None) -> str:
+    return f" The service lists nothing before {format_time(oldest)}." if oldest else ""
+
+
+def _describe_future(future: Iterable[Window]) -> str:
+    end = max((window.end for window in future), default=None)
+    if end is None:
+        return ""
+    return (
+        f" Recorded coverage that ends in the future, at {format_time(end)}, is ignored: the clock of an earlier load "
+        "was ahead."
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.table_stats import Profile, TableStats
+from analytics_dagster.ingest.windows import LoadedWindows
 
 _RECENT = timedelta(days=1)
 _RECORDS_SEARCHED = 25
@@ -54,12 +56,17 @@ class CheckInputs:
             "source": dg.MetadataValue.text(self.settings.source_address),
         }
 
+    @cached_property
+    def windows(self) -> LoadedWindows:
+        """The loaded windows of the resource."""
+        return self.tables.windows(self.resource, now=self.now)
+
     def coverage(self) -> Coverage | None:
         """Return the end of what is loaded: of the windows, or else the last load; None if there was no load."""
         if self.resource.incremental:
             start = coverage_start(self.resource.freshness, start_date=self.settings.start_date, now=self.now)
-            windows = self.tables.windows(self.resource)
-            return coverage_of_windows(windows, start) if windows else None
+            loaded = self.windows.valid or self.windows.future
+            return coverage_of_windows(self.windows.valid, start) if loaded else None
         loaded_at = self._last_load()
         return Coverage(through=loaded_at) if loaded_at else None
 

@@ -75,7 +75,7 @@ CHECKS = (
         description="Every day since start_date is loaded.",
         severity=WARN,
         evaluate=lambda inputs: freshness.evaluate_complete_history(
-            inputs.resource, inputs.tables.windows(inputs.resource), build_partitions(inputs.settings), now=inputs.now
+            inputs.resource, inputs.windows, build_partitions(inputs.settings), now=inputs.now
         ),
         applies_to=lambda resource, _: resource.incremental,
     ),
@@ -111,10 +111,13 @@ CHECKS = (
     ),
     Check(
         name="row_count",
-        description="The table has no fewer rows than at the last check.",
+        description="The table has no fewer rows than at the last check, and the service still lists rows.",
         severity=WARN,
         evaluate=lambda inputs: evaluations.evaluate_row_count(
-            inputs.resource, inputs.profile.rows, inputs.previous_figure("row_count", "rows")
+            inputs.resource,
+            inputs.profile.rows,
+            inputs.previous_figure("row_count", "rows"),
+            empty_lists=inputs.tables.empty_lists(inputs.resource),
         ),
     ),
     Check(

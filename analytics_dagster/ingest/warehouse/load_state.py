@@ -1,17 +1,17 @@
-"""Load state, kept in the warehouse beside the rows: loaded windows, rejected rows, marks of removed rows.
+"""Load state, kept in the warehouse beside the rows: coverage, rejected rows, marks of removed rows.
 
 It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usage/state), which cannot be queried.
 
     with open_load_state(settings) as load_state:
-        load_state.record(resource, window, rows=65)
-        windows = load_state.windows(resource)
+        load_state.coverage.record(resource, window, rows=65)
+        count = load_state.row_count(resource)
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dlt
@@ -28,8 +28,8 @@ from analytics_dagster.ingest.schema import (
     column_hints,
 )
 from analytics_dagster.ingest.settings import SANDBOX, Settings
+from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
-from analytics_dagster.ingest.windows import Window
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class WatermarkValues:
 
 @contextmanager
 def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> Iterator["LoadState"]:
-    """Open the warehouse for loads; create the loader's own tables where they are missing.
+    """Open the warehouse for loads; create the loader's own tables, or their new columns, where they are missing.
 
     DuckDB stays open for the whole context: opening its file for every load would checkpoint it every time.
 
@@ -65,16 +65,15 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
     pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
     with pipeline.sql_client() as client:
         load_state = LoadState(client, settings.source_address)
-        try:
-            sources = load_state.sources()
-        except DatabaseUndefinedRelation:
-            pipeline.run(_empty_tables())
-            sources = set()
+        columns = load_state.coverage.columns()
+        sources = load_state.coverage.sources() if columns else set()
         if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
                 f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
                 "be mixed with them. Set base_url or the destination's credentials."
             )
+        if not columns >= {column.name for column in LOAD_WINDOWS_COLUMNS}:
+            pipeline.run(_empty_tables())
         yield load_state
 
 
@@ -83,39 +82,25 @@ class LoadState:
 
     Args:
         client: An open SQL client of dlt.
-        source: Address of the service whose windows are read and recorded.
+        source: Address of the service whose coverage is read and recorded.
+
+    Attributes:
+        coverage: The loaded windows.
     """
 
     def __init__(self, client: SqlClient, source: str) -> None:
+        self.coverage = CoverageTable(client, source)
         self._client = client
-        self._source = source
 
-    def sources(self) -> set[str]:
-        """Return the addresses of the services whose rows are in the warehouse."""
-        return {row[0] for row in self._run(f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}}")}
-
-    def windows(self, resource: Resource) -> list[Window]:
-        """Return the windows of a resource that were loaded from the configured service."""
-        rows = self._run(
-            f"SELECT window_start, window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s",
-            resource.name,
-            self._source,
-        )
-        return [Window(start=start and utc(start), end=utc(end)) for start, end in rows]
-
-    def record(self, resource: Resource, window: Window, rows: int) -> None:
-        """Record that a window of a resource was loaded; its rows must be in the table by then."""
-        names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
-        values = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
-        self._run(
-            f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({values})",
-            resource.name,
-            self._source,
-            window.start,
-            window.end,
-            rows,
-            datetime.now(UTC),
-        )
+    def largest_key(self, resource: Resource, *, before: datetime) -> int | None:
+        """Return the largest primary key of the rows whose cursor is before a time; None if there are none."""
+        (key,) = resource.primary_key
+        statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {resource.cursor} < %s"
+        try:
+            ((largest,),) = self._run(statement, before)
+        except DatabaseUndefinedRelation:
+            return None
+        return largest if largest is None else int(largest)
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return the time when each rejected row of a resource was first seen, by its hash."""

@@ -21,9 +21,9 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from analytics_dagster.catalog import Resource, get_resource, table_columns
 from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.load_state import LoadState
+from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
-from analytics_dagster.ingest.windows import Window
+from analytics_dagster.ingest.windows import LoadedWindows
 
 _EXTRAS_READ = 10_000
 """Rows read for their unknown fields: a field that the service began to send is in most rows."""
@@ -76,7 +76,7 @@ class TableStats:
 
     def __init__(self, client: SqlClient, source: str) -> None:
         self._client = client
-        self._load_state = LoadState(client, source)
+        self._coverage = CoverageTable(client, source)
 
     @classmethod
     @contextmanager
@@ -167,9 +167,13 @@ class TableStats:
         )
         return dict(rows)
 
-    def windows(self, resource: Resource) -> list[Window]:
+    def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
         """Return the windows of a resource that were loaded from the configured service."""
-        return self._load_state.windows(resource)
+        return self._coverage.windows(resource, now=now)
+
+    def empty_lists(self, resource: Resource) -> list[datetime]:
+        """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
+        return self._coverage.empty_lists(resource)
 
     def _columns(self, table: str) -> set[str] | None:
         """Return the names of a table's columns; None if it does not exist yet."""
