@@ -94,6 +94,18 @@ def test_a_row_out_of_its_place_costs_a_tick_a_few_requests(project: Project) ->
         assert len(service.requests) <= 4
 
 
+def test_late_rows_at_the_head_neither_stop_a_tick_nor_are_left_out(project: Project) -> None:
+    with a_service(history_days=DAYS) as service:
+        project.use(service)
+        tick()
+        service.add_occurrences(225, at=service.now)
+        service.add_occurrences(45, at=service.now - 1_800, id_at=service.now + 60)
+        service.requests.clear()
+        tick()
+        assert missing(project, service) == set()
+        assert len(service.requests) <= 5
+
+
 def test_heavy_arrivals_do_not_keep_a_load_from_ending(project: Project) -> None:
     with a_service(history_days=2) as service:
         project.use(service)
