@@ -8,6 +8,8 @@ from analytics_dagster.ingest.keyset import PAUSE, NotObeyedError, UnsteadyListE
 from analytics_dagster.ingest.pagination import Bounds
 from analytics_dagster_tests.support.keyed_list import KeyedList, Row, build_rows, read
 
+pytestmark = pytest.mark.full_pauses
+
 HOUR = 3_600
 
 

@@ -5,7 +5,7 @@ import pytest
 from analytics_dagster_tests.support.project import Project
 from analytics_dagster_tests.support.simulation import COMPARED_AFTER_TICK, SOAK_SEED, growth, simulated
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_pauses]
 
 
 @pytest.mark.parametrize("seed", range(12))

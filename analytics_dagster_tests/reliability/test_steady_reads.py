@@ -17,6 +17,8 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, load
 from analytics_dagster_tests.support.service import a_service, truth
 
+pytestmark = pytest.mark.full_pauses
+
 DAYS = 9
 """Of history: some 14,000 occurrences."""
 
