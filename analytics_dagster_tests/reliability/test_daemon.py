@@ -69,7 +69,7 @@ def test_a_deploy_at_the_service_loads_by_itself_and_refreshes_the_metrics_once(
             last = dev.sensor_ticks("new_deploys_sensor")[0]
             assert last["status"] == "SKIPPED"
             assert last["skipReason"] == (
-                f"No news of deploys. As at the last run: 1 in the table, 0 settled, newest {deploy['id']}."
+                f"No new or newly settled deploys since the last run (1 rows, newest {deploy['id']})."
             )
             assert refreshes() == ["SUCCESS"]
 
