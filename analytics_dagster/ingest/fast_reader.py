@@ -18,14 +18,16 @@ from analytics_dagster.catalog import Keyset, Resource
 from analytics_dagster.ingest.client import ApiClient, Pending, build_client
 from analytics_dagster.ingest.column_values import plausible_seconds
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.keyset import KeyRequest, KeysetPlan, NotObeyedError, UnsteadyListError
+from analytics_dagster.ingest.keyset import KeyRequest, KeysetPlan, NotObeyedError
 from analytics_dagster.ingest.pagination import (
     DISORDER_SECONDS,
     Bounds,
+    ListEnd,
     ListOrder,
     Page,
     PageRequest,
     PageRequests,
+    UnsteadyListError,
     paginate,
     single_page,
 )
@@ -40,6 +42,8 @@ SECONDS_BETWEEN_LINES = 2.0
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Threshold of Python's garbage collector while a load reads: the objects of a few thousand rows."""
+
+UNSTEADY = "the service lists no rows where it listed some before"
 
 _KEY_TYPES = frozenset({int, str})
 
@@ -65,18 +69,21 @@ def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Pag
     """Yield the wanted pages of a list. The next batch is on its way while the rows of this one are typed."""
     progress = _Progress(request.resource.name)
     choice = _choose_pages(request) if endpoint.paged else single_page()
-    batch = next(choice)
-    sent = endpoint.send(batch)
-    ended = False
-    while not ended:
-        pages = endpoint.receive(batch, sent)
-        wanted = pages[1:] if batch.proof else pages
+    batch: PageRequest | None = next(choice)
+    sent: list[Pending] = []
+    while batch:
+        if batch.pause:
+            time.sleep(batch.pause)
+        pages, looked_at = endpoint.receive(batch, sent or endpoint.send(batch)), batch
         try:
             batch = choice.send(pages)
-        except StopIteration:
-            ended = True
-        else:
-            sent = endpoint.send(batch)
+        except StopIteration as end:
+            _report_end(request, end.value)
+            batch = None
+        except UnsteadyListError:
+            raise endpoint.error(UNSTEADY, "Try again later.") from None
+        sent = endpoint.send(batch) if batch and not batch.pause else []
+        wanted = [] if looked_at.look else pages[looked_at.proof :]
         if wanted:
             progress.log(f"pages {wanted[0].number}-{wanted[-1].number}", sum(len(page.rows) for page in wanted))
         yield from wanted
@@ -129,20 +136,21 @@ def _read_by_key(endpoint: "_Endpoint", request: ReadRequest, keyset: Keyset, *,
         yield from _read_by_number(endpoint, request)
         return
     except UnsteadyListError:
-        raise endpoint.error("the service lists no rows where it listed some before", "Try again later.") from None
-    _report(plan, request, bounds)
-
-
-def _report(plan: KeysetPlan, request: ReadRequest, bounds: Bounds) -> None:
-    """Warn of peculiarities of the list, and record its end."""
-    name = request.resource.name
+        raise endpoint.error(UNSTEADY, "Try again later.") from None
+    name = resource.name
     if plan.seen_keys_only:
         logger.warning("%s: the service knows only keys of rows, so requests go one by one", name)
     if plan.keys.disorder > DISORDER_SECONDS:
         logger.warning("%s: rows are out of the order of their keys by up to %d s", name, plan.keys.disorder)
-    request.traffic.empty = plan.empty
-    if plan.ended and bounds.start is not None and plan.keys.oldest is not None and plan.keys.oldest > bounds.start:
-        request.traffic.list_end = datetime.fromtimestamp(plan.keys.oldest, UTC).isoformat()
+    _report_end(request, ListEnd(plan.keys.oldest, empty=plan.empty) if plan.ended or plan.empty else None)
+
+
+def _report_end(request: ReadRequest, end: ListEnd | None) -> None:
+    """Record that a list is empty, or ended above the window's start."""
+    start = request.window and request.window.start
+    request.traffic.empty = end is not None and end.empty
+    if end and end.oldest is not None and start and end.oldest > start.timestamp():
+        request.traffic.list_end = datetime.fromtimestamp(end.oldest, UTC).isoformat()
 
 
 class _Endpoint:

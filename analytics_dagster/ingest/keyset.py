@@ -19,10 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from analytics_dagster.ingest.known_keys import NO_KEY, KnownKeys
-from analytics_dagster.ingest.pagination import DISORDER_SECONDS, Bounds
-
-PAUSE = 1.0
-"""Seconds between two looks at the end of a list: services were seen that list nothing, with 200, for less."""
+from analytics_dagster.ingest.pagination import DISORDER_SECONDS, PAUSE, Bounds, UnsteadyListError
 
 LARGEST_LIMIT = 1_000
 LARGEST_REPLY = 2 * 2**20
@@ -46,10 +43,6 @@ Row = tuple[int | None, int | None]
 
 class NotObeyedError(Exception):
     """A reply holds keys that were not asked for: the service ignores the key."""
-
-
-class UnsteadyListError(Exception):
-    """The service lists no rows where it listed some before, again and again."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ one.
 
 Rows can be hidden by deletions too: a deleted row moves the others up. Numbered pages cannot show that; the nightly
 refresh reads the recent windows again.
+
+A list ends at an empty page, or at one that repeats the page before it, only if a second look says the same.
 """
 
 import logging
@@ -27,10 +29,13 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+PAUSE = 1.0
+"""Seconds between two looks at the end of a list: services were seen that list nothing, with 200, for less."""
 
 DISORDER_SECONDS = 60
 """Seconds by which rows of a list may be out of order; the service shows a few."""
@@ -61,11 +66,13 @@ class PageRequest:
         wanted: Numbers of the pages whose rows are wanted.
         proof: Whether to fetch page 1 as well, first, to see if the list grew. Its rows are not wanted.
         pause: Seconds to wait before the request.
+        look: Whether the pages are only looked at: none of their rows is wanted.
     """
 
     wanted: tuple[int, ...]
     proof: bool = False
     pause: float = 0.0
+    look: bool = False
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -73,8 +80,25 @@ class PageRequest:
         return (1, *self.wanted) if self.proof else self.wanted
 
 
-PageRequests = Generator[PageRequest, Sequence[Page], None]
-"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`."""
+@dataclass(frozen=True)
+class ListEnd:
+    """The proven end of a list.
+
+    Attributes:
+        oldest: Time of its oldest row, in epoch seconds; None if no row has a time.
+        empty: Whether it has no rows.
+    """
+
+    oldest: int | None = None
+    empty: bool = False
+
+
+PageRequests = Generator[PageRequest, Sequence[Page], ListEnd | None]
+"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`, and returns the list's end."""
+
+
+class UnsteadyListError(Exception):
+    """The service lists no rows where it listed some before, again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +141,15 @@ _WRONG_GUESSES = 2
 _Identity = tuple[Hashable, int | None]
 """A version of a row: its key and its time. A row that moved to the head is another version."""
 
+_MOST_LOOKS = 6
+"""Looks at the end of a list while the service lists nothing at all."""
+
+_ROWS_THAT_TELL = 20
+"""Rows that are enough to tell a few that are out of their place from a list without order."""
+
+_MOST_MARGINS = 4
+"""Passes with a wider margin before a list is taken for unordered."""
+
 _REMEMBERED_PAGES = 100
 """Pages whose rows are recognised when a burst of new rows pushes them deeper."""
 
@@ -141,16 +174,26 @@ class _Seen:
         return not self.entries
 
     def wholly_newer(self, end: int) -> bool:
-        return bool(self.times) and min(self.times) >= end + DISORDER_SECONDS
+        return bool(self.times) and min(self.times) >= end
 
     def wholly_older(self, start: int) -> bool:
-        return bool(self.times) and max(self.times) < start - DISORDER_SECONDS
+        return bool(self.times) and max(self.times) < start
 
-    def ascends(self) -> bool:
-        """Return whether a row is newer than one before it on the page."""
-        return any(
-            time > least + DISORDER_SECONDS for time, least in zip(self.times, accumulate(self.times, min), strict=True)
-        )
+    def wholly_known(self, key: int | None) -> bool:
+        """Return whether earlier loads covered all rows of the page, where keys grow with time."""
+        return key is None or all(entry[0] <= (key,) for entry in self.entries if isinstance(entry[0], tuple))
+
+    def strays(self, margin: int) -> list[int]:
+        """Return the seconds by which rows are out of their order on the page, for those beyond a margin.
+
+        A row that is too new is newer than one before it; a row that is too old, older than one after it. The fewer of
+        both are the strays.
+        """
+        newer = [time - least for time, least in zip(self.times, accumulate(self.times, min), strict=True)]
+        latest = [*accumulate(reversed(self.times), max)][::-1]
+        older = [most - time for time, most in zip(self.times, latest, strict=True)]
+        found = ([seconds for seconds in differences if seconds > margin] for differences in (newer, older))
+        return min(found, key=len)
 
 
 def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
@@ -158,17 +201,30 @@ def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
     newer, older = min(upper.times), max(lower.times, default=None)
     if older is None or not older < newer:
         return (upper.number + lower.number) // 2
-    share = (newer - end - DISORDER_SECONDS) / (newer - older)
+    share = (newer - end) / (newer - older)
     return min(max(upper.number + 1, upper.number + round(share * (lower.number - upper.number))), lower.number - 1)
 
 
 class _OutOfOrderError(Exception):
-    """A page is newer than the one before it, so neither seeking nor stopping is safe."""
+    """Rows are out of their order by more than the margin, so neither seeking nor stopping is safe with that margin.
+
+    Attributes:
+        seconds: By how much; None if so many rows ascend that the list is not ordered at all, or if few rows were seen.
+    """
+
+    def __init__(self, message: str, strays: Sequence[int], times: Sequence[int]) -> None:
+        super().__init__(f"{message} by {max(strays)} s")
+        ascents = sum(later > earlier for earlier, later in pairwise(times))
+        single = len(times) >= _ROWS_THAT_TELL and ascents <= len(times) // 10
+        self.seconds = max(strays) if single else None
 
 
 def single_page() -> PageRequests:
-    """Yield the only page of a list without page numbers."""
-    yield PageRequest((1,))
+    """Yield the only page of a list without page numbers; once more after a pause, if it is empty."""
+    (page,) = yield PageRequest((1,))
+    if not page.rows:
+        (page,) = yield PageRequest((1,), pause=PAUSE)
+    return None if page.rows else ListEnd(empty=True)
 
 
 def paginate(order: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) -> PageRequests:
@@ -182,19 +238,32 @@ def paginate(order: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) ->
 
     Yields:
         Requests of at most `read_ahead` pages and a proof.
+
+    Returns:
+        The end of the list, if it was met: at every end within the window.
+
+    Raises:
+        UnsteadyListError: The service lists nothing where it listed rows, again and again.
     """
-    try:
-        yield from _Paginator(order, read_ahead=read_ahead if order.ordered else 1).run(bounds)
-    except _OutOfOrderError as disorder:
-        logger.warning("%s: %s. Reading the whole list instead of the window's pages.", name, disorder)
-        yield from _Paginator(replace(order, ordered=False), read_ahead=1).run(Bounds())
+    margin = DISORDER_SECONDS
+    for _ in range(_MOST_MARGINS):
+        try:
+            return (yield from _Paginator(order, margin, read_ahead=read_ahead if order.ordered else 1).run(bounds))
+        except _OutOfOrderError as disorder:
+            if margin == DISORDER_SECONDS:
+                logger.warning("%s: %s. Reading more of the list than the window.", name, disorder)
+            if disorder.seconds is None:
+                break
+            margin = 2 * disorder.seconds
+    return (yield from _Paginator(replace(order, ordered=False), margin, read_ahead=1).run(Bounds()))
 
 
 class _Paginator:
     """The state of one pass over a list."""
 
-    def __init__(self, order: ListOrder, *, read_ahead: int) -> None:
+    def __init__(self, order: ListOrder, margin: int, *, read_ahead: int) -> None:
         self._order = order
+        self._margin = margin
         self._most = read_ahead
         self._head: _Seen | None = None
         """Page 1, as it was last read."""
@@ -202,27 +271,37 @@ class _Paginator:
         """Pages whose order was verified."""
         self._newest = 0
         """Newest time on any of them."""
+        self._oldest: int | None = None
+        """Oldest time on any page."""
+        self._has_rows = False
 
     def run(self, bounds: Bounds) -> PageRequests:
         if not self._order.ordered:
-            yield from self._read(None, None)
-            return
-        last = None if bounds.end is None else (yield from self._seek(bounds.end))
-        yield from self._read(bounds.start, last)
+            ended = yield from self._read(Bounds(), None)
+        else:
+            last = None if bounds.end is None else (yield from self._seek(bounds.end + self._margin))
+            ended = yield from self._read(bounds, last)
+        return ListEnd(self._oldest, empty=not self._has_rows) if ended else None
 
     # -- asking -------------------------------------------------------------------------------------------
 
-    def _ask(self, *wanted: int, proof: bool = False) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
+    def _ask(
+        self, *wanted: int, proof: bool = False, pause: float = 0.0, look: bool = False
+    ) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
         """Fetch pages and return the wanted ones."""
-        pages = yield PageRequest(wanted, proof)
+        pages = yield PageRequest(wanted, proof, pause, look)
         seen = [self._remember(page) for page in pages]
-        if seen[0].number == 1:
+        if seen[0].number == 1 and not look:
             self._head = seen[0]
         return seen[1:] if proof else seen
 
     def _remember(self, page: Page) -> _Seen:
         key, time = self._order.key, self._order.time
-        return _Seen(page.number, tuple((key(row), time(row)) for row in page.rows))
+        seen = _Seen(page.number, tuple((key(row), time(row)) for row in page.rows))
+        self._has_rows = self._has_rows or not seen.empty
+        if seen.times:
+            self._oldest = min(seen.times) if self._oldest is None else min(self._oldest, *seen.times)
+        return seen
 
     # -- seeking ------------------------------------------------------------------------------------------
 
@@ -259,14 +338,20 @@ class _Paginator:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read(self, start: int | None, last: _Seen | None) -> PageRequests:
-        """Read pages in order from the one after `last` to the first that is wholly older than `start`."""
+    def _read(self, bounds: Bounds, last: _Seen | None) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Read pages in order from the one after `last` to the first that is wholly older than the window, and known.
+
+        Returns whether the list ended before.
+        """
+        start = None if bounds.start is None else bounds.start - self._margin
         read = 0
         holes: set[int] = set()
         unproven: list[_Seen] = []
         head_before: _Seen | None = None
-        ended = False
-        while not ended:
+        head_at_last: _Seen | None = None
+        """Page 1, as it was before the last page was requested."""
+        ended = list_ended = False
+        while True:
             first = last.number + 1 if last else 1
             size = self._size(read, last, start)
             read += size
@@ -277,21 +362,32 @@ class _Paginator:
             unproven, head_before = (pages, head_at_request) if size > 1 else ([], None)
             for page in pages:
                 if page.empty:
-                    ended = yield from self._ends_at(page, pages)
+                    ended = list_ended = yield from self._ends_at(page, pages)
                     if not ended and page.number not in holes:
                         holes.add(page.number)
                         break  # request it again, then the pages after it
                 yield from self._verify_order(last, page, head_at_request)
                 # Not on page 1: only a second page shows that the list is newest first.
-                ended = ended or (start is not None and page.number > 1 and page.wholly_older(start))
-                ended = ended or (yield from self._repeats_head(last, page))
+                older = start is not None and page.number > 1 and page.wholly_older(start)
+                ended = ended or (older and page.wholly_known(bounds.known_key))
+                if not ended and (yield from self._repeats(last, page, head_at_last)):
+                    ended = list_ended = True
                 if ended:
                     break
-                last = page
-        if unproven:
+                last, head_at_last = page, head_at_request
+            if not ended:
+                continue
+            if not unproven:
+                return list_ended
             yield from self._ask(proof=True)
-            if self._grew_since(head_before):
-                yield from self._repair(unproven)
+            if not self._grew_since(head_before):
+                return list_ended
+            yield from self._repair(unproven)
+            deepest, unproven = unproven[-1], []
+            if deepest.empty or (start is not None and deepest.wholly_older(start)):
+                return list_ended
+            # It was served after the page that ended the reading, when the list had grown: read on.
+            last, head_at_last, ended, list_ended = deepest, None, False, False
 
     def _size(self, read: int, last: _Seen | None, start: int | None) -> int:
         """Return the number of pages to request next.
@@ -306,27 +402,44 @@ class _Paginator:
         if start is None or not last.times:
             return size
         oldest = min(last.times)
-        left = (oldest - (start - DISORDER_SECONDS)) / max(1, max(last.times) - oldest)
+        left = (oldest - start) / max(1, max(last.times) - oldest)
         return min(size, 1 + max(0, math.ceil(left)))
 
     def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Return whether the list ends at an empty page: it does if the pages after it are empty too."""
+        """Return whether the list ends at an empty page.
+
+        It does if the page after it is empty too, and it is so after a pause, while page 1 has rows.
+        """
         later = [page for page in pages if page.number > empty.number]
         if not later:
             later = yield from self._ask(empty.number + 1)
-        return all(page.empty for page in later)
+        if not all(page.empty for page in later):
+            return False
+        wanted = (1, empty.number) if empty.number > 1 else (1,)
+        for _ in range(_MOST_LOOKS):
+            again = yield from self._ask(*wanted, pause=PAUSE, look=True)
+            if not again[-1].empty:
+                return False
+            if len(again) == 1 or not again[0].empty:
+                return True
+        raise UnsteadyListError
 
-    def _repeats_head(self, last: _Seen | None, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Return whether the service ignores the page number and would send the first page for ever.
+    def _repeats(
+        self, last: _Seen | None, page: _Seen, head_before: _Seen | None
+    ) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Return whether the service would send pages for ever: the first one again and again, or the last one.
 
-        A page without a new row does not prove that: as many rows may have arrived since the page before it.
+        A page without a new row does not prove that: as many rows may have arrived since the page before it. Then page
+        1 differs from `head_before`.
         """
         if page.empty or last is None or page.identities - last.identities:
             return False
         if not page.identities:
             return page.entries == last.entries  # no entry is a row, so only equality can be compared
         yield from self._ask(proof=True)
-        return self._head is not None and page.identities <= self._head.identities
+        if self._head is not None and page.identities <= self._head.identities:
+            return True
+        return not self._grew_since(head_before)
 
     def _verify_order(
         self, upper: _Seen | None, page: _Seen, head_before: _Seen | None
@@ -341,11 +454,11 @@ class _Paginator:
         self._newest = max((*page.times, newest))
         if not self._order.ordered:
             return
-        if page.ascends():
-            raise _OutOfOrderError(f"page {page.number} holds rows newer than those before them")
+        if strays := page.strays(self._margin):
+            raise _OutOfOrderError(f"page {page.number} holds rows newer than those before them", strays, page.times)
         if upper is None or not upper.times:
             return
-        latest = min(upper.times) + DISORDER_SECONDS
+        latest = min(upper.times) + self._margin
         newer = {entry for entry in page.identities if entry[1] is not None and entry[1] > latest}
         unseen = newer.difference(*(seen.identities for seen in known)) if newer else newer
         disordered = any(time is not None and time <= newest for _, time in unseen)
@@ -353,14 +466,16 @@ class _Paginator:
             yield from self._ask(proof=True)
             disordered = not self._grew_since(head_before)
         if disordered:
-            raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}")
+            strays = [time - min(upper.times) for _, time in unseen if time is not None]
+            times = (*upper.times, *page.times)
+            raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}", strays, times)
 
     # -- proving ------------------------------------------------------------------------------------------
 
     def _grew_since(self, before: _Seen | None) -> bool:
         return before is None or self._head is None or before.entries != self._head.entries
 
-    def _repair(self, pages: Sequence[_Seen]) -> PageRequests:
+    def _repair(self, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], None]:
         """Fetch pages again that were fetched together while the list grew, until they leave no gap."""
         again = yield from self._ask(*(page.number for page in pages[1:]))
         if all(first.identities & second.identities for first, second in zip(pages[1:], again, strict=True)):

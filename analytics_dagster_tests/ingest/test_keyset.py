@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from analytics_dagster.ingest.keyset import PAUSE, NotObeyedError, UnsteadyListError
-from analytics_dagster.ingest.pagination import Bounds
+from analytics_dagster.ingest.keyset import NotObeyedError
+from analytics_dagster.ingest.pagination import PAUSE, Bounds, UnsteadyListError
 from analytics_dagster_tests.support.keyed_list import KeyedList, Row, build_rows, read
 
 pytestmark = pytest.mark.full_pauses

@@ -280,7 +280,7 @@ def test_an_empty_list_ends_at_once(bounds: Bounds, reading: ListOrder) -> None:
     trip = drive(LiveList([], page_size=20), bounds, reading=reading)
 
     assert trip.seen == []
-    assert trip.fetches <= 3
+    assert trip.fetches <= 4
 
 
 def test_a_quiet_list_is_read_once_several_pages_at_a_time() -> None:
@@ -344,7 +344,7 @@ def test_a_list_in_another_order_is_read_whole_with_a_warning(
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert warning.getMessage().startswith("things: page ")
-    assert "Reading the whole list" in warning.getMessage()
+    assert "Reading more of the list than the window" in warning.getMessage()
 
 
 @pytest.mark.parametrize("apart", [600, 2])
@@ -362,9 +362,10 @@ def test_pages_out_of_order_are_noticed_though_each_is_in_order(
     pages = [rows[first : first + 10] for first in range(0, 200, 10)]
     live = LiveList([row for number in (0, 3, 1, 2, *range(4, 20)) for row in pages[number]], page_size=10)
 
-    trip = drive(live, Bounds(start=pages[3][-1].time), read_ahead=read_ahead)
+    bounds = Bounds(start=pages[3][-1].time)
+    trip = drive(live, bounds, read_ahead=read_ahead)
 
-    assert set(trip.seen) == set(rows)
+    assert within(rows, bounds) <= set(trip.seen)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
@@ -441,4 +442,4 @@ def test_an_unordered_list_is_read_page_by_page() -> None:
 
     assert trip.seen == rows
     assert trip.requests[:4] == [PageRequest((number,)) for number in (1, 2, 3, 4)]
-    assert trip.fetches == 6
+    assert trip.fetches == 8

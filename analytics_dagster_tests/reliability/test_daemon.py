@@ -89,7 +89,7 @@ def writer_of(folder: Path) -> int | None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_in_the_middle_is_made_good_by_a_later_tick(tmp_path: Path):
-    variables = every_minute(READ_AHEAD="2")
+    variables = every_minute(READ_AHEAD="2", PAGING__OCCURRENCES="page")
     killed: list[int] = []
     with a_service() as service:
 

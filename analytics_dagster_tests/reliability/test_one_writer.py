@@ -62,7 +62,7 @@ def test_loads_in_two_terminals_take_turns_and_both_end_well(project: Project, s
 
 @pytest.mark.parametrize("page", [1, 20, 80])
 def test_a_load_that_was_killed_is_made_good_by_the_next(page: int, project: Project, service: Sandbox, tmp_path: Path):
-    project.use(service)
+    project.use(service, paging__occurrences="page")
     victims: list[subprocess.Popen[str]] = []
 
     def kill(resource: str, asked: int | None) -> None:

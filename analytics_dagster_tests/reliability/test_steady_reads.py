@@ -51,10 +51,11 @@ def at_request(service: Sandbox, number: int, act: Callable[[], object]) -> None
     service.before_reply = hook
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_moment_in_which_every_list_is_empty_hides_no_row(number: int, project: Project) -> None:
+@pytest.mark.parametrize("paging", ["keyset", "page"])
+@pytest.mark.parametrize("number", [1, 2, 30])
+def test_a_moment_in_which_every_list_is_empty_hides_no_row(number: int, paging: str, project: Project) -> None:
     with a_service(history_days=DAYS) as service:
-        project.use(service)
+        project.use(service, paging__occurrences=paging)
         at_request(service, number, lambda: service.go_empty(0.9))
         tick()
         assert missing(project, service) == set()
@@ -84,28 +85,30 @@ def test_rows_that_vanish_while_others_are_read_hide_no_row(project: Project) ->
         assert missing(project, service) == set()
 
 
-def test_a_row_out_of_its_place_costs_a_tick_a_few_requests(project: Project) -> None:
+@pytest.mark.parametrize(("paging", "requests"), [("keyset", 4), ("page", 40)])
+def test_a_row_out_of_its_place_costs_a_tick_a_few_requests(paging: str, requests: int, project: Project) -> None:
     with a_service(history_days=DAYS) as service:
-        project.use(service)
+        project.use(service, paging__occurrences=paging)
         tick()
         service.add_occurrences(1, at=service.now - 90, id_at=service.now)
         service.add_occurrences(5)
         service.requests.clear()
         tick()
         assert missing(project, service) == set()
-        assert len(service.requests) <= 4
+        assert len(service.requests) <= requests
 
 
-def test_late_rows_at_the_head_neither_stop_a_tick_nor_are_left_out(project: Project) -> None:
+@pytest.mark.parametrize("paging", ["keyset", "page"])
+def test_late_rows_at_the_head_neither_stop_a_tick_nor_are_left_out(paging: str, project: Project) -> None:
     with a_service(history_days=DAYS) as service:
-        project.use(service)
+        project.use(service, paging__occurrences=paging)
         tick()
         service.add_occurrences(225, at=service.now)
         service.add_occurrences(45, at=service.now - 1_800, id_at=service.now + 60)
         service.requests.clear()
         tick()
         assert missing(project, service) == set()
-        assert len(service.requests) <= 5
+        assert len(service.requests) <= (5 if paging == "keyset" else 40)
 
 
 def test_heavy_arrivals_do_not_keep_a_load_from_ending(project: Project) -> None:
@@ -133,6 +136,26 @@ def test_heavy_arrivals_do_not_keep_a_load_from_ending(project: Project) -> None
         assert time.monotonic() - began < 30
         tick()
         assert missing(project, service) == set()
+
+
+def test_a_service_that_repeats_its_last_page_is_read_to_the_end(project: Project) -> None:
+    with a_service(history_days=2) as service:
+        service.quirks.repeats_last_page = True
+        project.use(service, paging__occurrences="page")
+        for name in ("deploys", "environments", "occurrences"):
+            load(name)
+            assert truth(service, name) == {key for (key,) in project.rows(name, "id")}
+        assert len(service.requests) < 400
+
+
+def test_a_list_by_number_that_ends_at_a_depth_says_where_it_ended(project: Project) -> None:
+    with a_service(history_days=DAYS) as service:
+        service.quirks.deepest_page = 40
+        project.use(service, paging__occurrences="page")
+        report = tick()
+        assert len(missing(project, service)) > 10_000
+        ((oldest,),) = project.sql("SELECT min(timestamp) FROM analytics.occurrences")
+        assert report.list_end == oldest.astimezone(UTC)
 
 
 QUIRKS: dict[str, dict[str, Any]] = {

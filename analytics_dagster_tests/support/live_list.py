@@ -101,13 +101,13 @@ def drive(
         request = next(steps)
         while True:
             assert len(trip.requests) < MOST_REQUESTS, f"the pagination does not end: {trip.requests[-5:]}"
-            assert 1 <= len(request.numbers) <= read_ahead + request.proof
+            assert 1 <= len(request.numbers) <= (2 if request.look else read_ahead + request.proof)
             trip.requests.append(request)
             order = list(range(len(request.numbers)))
             shuffle(order)
             served = {index: live.serve(request.numbers[index]) for index in order}
             pages = [served[index] for index in range(len(request.numbers))]
-            for page in pages[1:] if request.proof else pages:
+            for page in () if request.look else pages[request.proof :]:
                 trip.seen.extend(page.rows)
             request = steps.send(pages)
     except StopIteration:
