@@ -98,7 +98,8 @@ def test_the_end_of_a_list_is_recorded_with_coverage_as_asked_and_shown(project:
 
 
 @pytest.mark.usefixtures("service")
-def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project):
+def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project, observe: Observe):
+    observe(list_end=None)
     tick()
     assert project.rows("load_windows", "list_end") == [(None,)]
     assert checked(project, DEPLOYS)["deploys", "complete_history"].description.endswith("are loaded.")

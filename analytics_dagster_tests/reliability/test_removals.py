@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from analytics_dagster.ingest.errors import EmptyListError
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, load
 
@@ -62,7 +63,8 @@ def test_an_empty_listing_marks_nothing(name: str, listed: Project, service: San
     load(name)
     drop(service, name, service.rows(name))
 
-    load(name)
+    with pytest.raises(EmptyListError):
+        load(name)
     assert removed(listed, name) == set()
 
 
