@@ -9,7 +9,7 @@ the reason; the others load.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_dagster.catalog import Column, ColumnType, Origin, Path, Resource, table_columns
-from analytics_dagster.ingest.column_values import lenient_array, plausible_seconds, strict_array
+from analytics_dagster.ingest.column_values import NestedValues, lenient_array, plausible_seconds, strict_array
 from analytics_dagster.ingest.errors import InvalidValueError
 from analytics_dagster.ingest.json_text import encode_rejected_row, json_array
 from analytics_dagster.ingest.pagination import Page
@@ -33,7 +33,6 @@ ROWS_TYPED_TOGETHER = 2_000
 """Rows that are typed together: an Arrow array of one value costs nearly as much as one of a thousand."""
 
 _Values = list[Any]
-_EMPTY: Row = {}
 
 
 @dataclass
@@ -212,7 +211,7 @@ class TableBuilder:
     def _build_table(self, raw: "_RawRows") -> pa.Table:
         if not set(map(type, raw.rows)) <= {dict}:
             raise InvalidValueError("row is not a JSON object")
-        inside = _NestedValues(raw.rows)
+        inside = NestedValues(raw.rows)
         arrays = [self._array(column, self._values(column, raw, inside)) for column in self._resource.stored_columns]
         arrays += [
             json_array(self._extra(raw.rows)),
@@ -222,7 +221,7 @@ class TableBuilder:
         arrays += [pa.nulls(len(raw), field.type) for field in list(self.schema)[len(arrays) :]]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _values(self, column: Column, raw: "_RawRows", inside: "_NestedValues") -> _Values:
+    def _values(self, column: Column, raw: "_RawRows", inside: "NestedValues") -> _Values:
         """Return the raw values of a column, one for each row."""
         if column.personal and not self._keep_personal_data:
             return [None] * len(raw)
@@ -279,24 +278,6 @@ class _RawRows:
         """Return a slice."""
         span = slice(first, end)
         return _RawRows(self.rows[span], self.pages[span], self.ranks[span], self.seqs[span])
-
-
-class _NestedValues:
-    """Values at paths inside rows. Objects that several paths share are looked up once."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._objects: dict[Path, Sequence[Row]] = {(): rows}
-
-    def values(self, path: Path) -> _Values:
-        """Return the value at `path` of each row; None where there is none."""
-        *parents, name = path
-        return [inner.get(name) for inner in self._at(tuple(parents))]
-
-    def _at(self, path: Path) -> Sequence[Row]:
-        """Return the objects at `path`; an empty one where there is none."""
-        if path not in self._objects:
-            self._objects[path] = [value if type(value) is dict else _EMPTY for value in self.values(path)]
-        return self._objects[path]
 
 
 def _neutral(name: str, brand_prefix: str) -> str:

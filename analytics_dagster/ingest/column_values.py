@@ -1,17 +1,19 @@
 """Values of one column as an Arrow array, or the reason why a value does not fit the column."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_dagster.catalog import Column, ColumnType
+from analytics_dagster.catalog import Column, ColumnType, Path
 from analytics_dagster.ingest.errors import InvalidValueError
 from analytics_dagster.ingest.json_text import json_array
 from analytics_dagster.ingest.schema import ARROW_TYPES
 
 _Values = list[Any]
+_NO_FIELDS: dict[str, Any] = {}
 
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -89,3 +91,21 @@ def _epoch_seconds(value: Any, plausible: tuple[int, int]) -> int | None:
     if type(value) in {int, float} and plausible[0] <= value <= plausible[1]:
         return int(value)
     return None
+
+
+class NestedValues:
+    """Values at paths inside rows. Objects that several paths share are looked up once."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._objects: dict[Path, Sequence[dict[str, Any]]] = {(): rows}
+
+    def values(self, path: Path) -> _Values:
+        """Return the value at `path` of each row; None where there is none."""
+        *parents, name = path
+        return [inner.get(name) for inner in self._at(tuple(parents))]
+
+    def _at(self, path: Path) -> Sequence[dict[str, Any]]:
+        """Return the objects at `path`; an empty one where there is none."""
+        if path not in self._objects:
+            self._objects[path] = [value if type(value) is dict else _NO_FIELDS for value in self.values(path)]
+        return self._objects[path]
