@@ -174,6 +174,8 @@ class Simulation:
         for name, columns in compared.items():
             ordered_by = get_resource(name).ordered_by
             rows = [row for row in self._service.rows(name) if since <= row[ordered_by] < until]
+            # A deploy that settled since is another version than the tick could see.
+            rows = [row for row in rows if (row.get("finish_time") or 0) < until]
             found = self._project.rows(name, *columns)
             assert len(found) == len({row[0] for row in found}), f"{name} has duplicates"
             if lost := {tuple(row[column] for column in columns) for row in rows} - set(found):
