@@ -17,7 +17,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, utc, with_table_names
+from analytics_dagster.ingest.warehouse.pipeline import SqlClient, run_statement, utc, with_table_names
 from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, validate_windows
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class CoverageTable:
         """Return the addresses of the services whose windows are recorded, of one resource or of all."""
         limit = ("AND resource = %s", resource.name) if resource else ("",)
         statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} WHERE {_COVERAGE} {limit[0]}"
-        return {row[0] for row in self._run(statement, *limit[1:])}
+        return {row[0] for row in run_statement(self._client, statement, *limit[1:])}
 
     def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
         """Return the windows of a resource that were loaded from the configured service.
@@ -97,7 +97,8 @@ class CoverageTable:
 
         Once that time comes, nothing would tell them from windows that were loaded.
         """
-        self._run(
+        run_statement(
+            self._client,
             f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_COVERAGE} AND window_end > %s",
             resource.name,
             self.source,
@@ -106,7 +107,8 @@ class CoverageTable:
 
     def empty_lists(self, resource: Resource) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
-        rows = self._run(
+        rows = run_statement(
+            self._client,
             f"SELECT window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
             resource.name,
             self.source,
@@ -119,7 +121,8 @@ class CoverageTable:
 
     def forget_empty_lists(self, resource: Resource) -> None:
         """Delete the records of empty lists, because the service lists rows again."""
-        self._run(
+        run_statement(
+            self._client,
             f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
             resource.name,
             self.source,
@@ -129,7 +132,8 @@ class CoverageTable:
         """Insert a row as of now; `values` are those of window_start, window_end, rows_loaded and list_end."""
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
         places = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
-        self._run(
+        run_statement(
+            self._client,
             f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({places})",
             resource.name,
             self.source,
@@ -142,7 +146,3 @@ class CoverageTable:
         statement = with_table_names(f"SELECT * FROM {{{LOAD_WINDOWS}}} WHERE {condition}", self._client)
         with self._client.execute_query(statement, *parameters) as cursor:
             return [str(column[0]).lower() for column in cursor.description], cursor.fetchall()
-
-    def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
-        return self._client.execute_sql(with_table_names(statement, self._client), *parameters) or []

@@ -8,7 +8,7 @@ It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usag
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,7 @@ from analytics_dagster.ingest.schema import (
 )
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
+from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, run_statement, utc
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +97,16 @@ class LoadState:
         (key,) = resource.primary_key
         statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {resource.cursor} < %s"
         try:
-            ((largest,),) = self._run(statement, before)
+            ((largest,),) = run_statement(self._client, statement, before)
         except DatabaseUndefinedRelation:
             return None
         return largest if largest is None else int(largest)
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return the time when each rejected row of a resource was first seen, by its hash."""
-        rows = self._run(f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name)
+        rows = run_statement(
+            self._client, f"SELECT row_hash, first_seen FROM {{{REJECTED_ROWS}}} WHERE resource = %s", resource.name
+        )
         return {row_hash: utc(seen) for row_hash, seen in rows}
 
     def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
@@ -113,7 +115,8 @@ class LoadState:
         lookup = resource.lookup
         active = " OR ".join(f"{column} >= %s" for column in lookup.active_by)
         try:
-            rows = self._run(
+            rows = run_statement(
+                self._client,
                 f"SELECT DISTINCT {lookup.column} FROM {{{lookup.resource}}} WHERE {active} ORDER BY 1",
                 *[active_since] * len(lookup.active_by),
             )
@@ -124,7 +127,7 @@ class LoadState:
     def row_count(self, resource: Resource) -> int:
         """Return the number of rows in a resource's table; 0 before it exists."""
         try:
-            return int(self._run(f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
+            return int(run_statement(self._client, f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
         except DatabaseUndefinedRelation:
             return 0
 
@@ -134,7 +137,9 @@ class LoadState:
             return None
         (key,), labels, table = resource.primary_key, resource.watermark.labels, "{" + resource.name + "}"
         columns = ", ".join((f"(SELECT count({resource.watermark.settled_by}) FROM {table})", key, *labels))
-        rows = self._run(f"SELECT {columns} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})")
+        rows = run_statement(
+            self._client, f"SELECT {columns} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
+        )
         if not rows:
             return None
         settled, newest, *values = rows[0]
@@ -159,11 +164,13 @@ class LoadState:
         )
         removed = f"removed_at IS NULL AND read_at < %s{limits}"
         times = [read_from] * (1 + len(resource.listed_within))
-        count = int(self._run(f"SELECT count(*) FROM {table} WHERE {removed}", *times)[0][0])
+        count = int(run_statement(self._client, f"SELECT count(*) FROM {table} WHERE {removed}", *times)[0][0])
         if not count:
             return 0
         if not resource.listed_within:
-            listed = int(self._run(f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0])
+            listed = int(
+                run_statement(self._client, f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0]
+            )
             repeated = listed - new_rows
             if count > repeated:
                 logger.warning(
@@ -172,12 +179,8 @@ class LoadState:
                     resource.name, count, repeated,
                 )  # fmt: skip
                 return 0
-        self._run(f"UPDATE {table} SET removed_at = %s WHERE {removed}", read_from, *times)
+        run_statement(self._client, f"UPDATE {table} SET removed_at = %s WHERE {removed}", read_from, *times)
         return count
-
-    def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
-        return self._client.execute_sql(with_table_names(statement, self._client), *parameters) or []
 
 
 def _empty_tables() -> list[Any]:

@@ -4,10 +4,11 @@ https://dlthub.com/docs/general-usage/pipeline
 
     pipeline = build_pipeline(get_resource("deploys"), settings)
     with pipeline.sql_client() as client:
-        client.execute_sql(with_table_names("SELECT count(*) FROM {deploys}", client))
+        run_statement(client, "SELECT count(*) FROM {deploys}")
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -68,6 +69,11 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
 def with_table_names(statement: str, client: SqlClient) -> str:
     """Return a statement with each `{table}` in it replaced by the table's qualified name."""
     return re.sub(r"{(\w+)}", lambda table: client.make_qualified_table_name(table[1]), statement)
+
+
+def run_statement(client: SqlClient, statement: str, *parameters: Any) -> Sequence[Any]:
+    """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
+    return client.execute_sql(with_table_names(statement, client), *parameters) or []
 
 
 def utc(moment: datetime) -> datetime:
