@@ -80,10 +80,10 @@ def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Pag
         except StopIteration as end:
             _report_end(request, end.value)
             batch = None
-        except UnsteadyListError:
-            raise endpoint.error(UNSTEADY, "Try again later.") from None
+        except UnsteadyListError as error:
+            raise endpoint.error(str(error), "Try again later.") from None
         sent = endpoint.send(batch) if batch and not batch.pause else []
-        wanted = [] if looked_at.look else pages[looked_at.proof :]
+        wanted = pages[1:] if looked_at.proof else pages
         if wanted:
             progress.log(f"pages {wanted[0].number}-{wanted[-1].number}", sum(len(page.rows) for page in wanted))
         yield from wanted

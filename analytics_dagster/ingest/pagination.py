@@ -6,39 +6,58 @@ numbered from 1, and alive: rows arrive at the head and push the others towards 
 
     requests = paginate(order, Bounds(start=start, end=end), read_ahead=8, name="deploys")
     request = next(requests)
-    request = requests.send([fetch(number) for number in request.numbers])
+    request = requests.send([fetch(number) for number in request.numbers])  # StopIteration.value: ListEnd or None
 
 Rows can be hidden by arrivals. If the deeper of two neighbouring pages is served first, a row that arrives in between
-moves the last row of the upper page into the deeper one, which was served already, so no page shows that row. Pages
-that are requested one after the other can only repeat rows. Therefore pages that were fetched together need a proof:
-page 1 is read with every request, and if it is the same before and after, no row arrived. If it changed, the pages are
-fetched again. A page that is fetched again is served after its upper neighbour; if it shares a row with its first
-version, the two leave no gap. If it shares none, because the list grew by more than a page, the pages are read one by
-one.
+moves the last row of the upper page into the deeper one, which was served already, so no page shows that row. Rows can
+be hidden by deletions too: a deleted row moves the rows below it up, past a page that was served already. Both change
+every page below them. Therefore each request is proven by the page above it, its *anchor*: the anchor is read before
+the request and once more with the next request. If it shows the same rows, nothing moved. If its rows moved down, the
+pages of the request are fetched again: a page that is fetched again is served after its upper neighbour, and leaves no
+gap if it shares a row with the pages below. If its rows moved up, the anchor and the pages are fetched again, and show
+the rows that moved up. A deletion stays unnoticed if it happens in the pages of a request while they are served.
 
-Rows can be hidden by deletions too: a deleted row moves the others up. Numbered pages cannot show that; the nightly
-refresh reads the recent windows again.
+An end is proven as well. An empty page may be a fault of the service that passes: it ends the list if it is empty
+again after a pause, while the last page with rows still has them. A page without a new row, while the page above it
+stays as it was, ends the list if it shows no new row after a pause either: the service repeats its last page, or
+ignores the page number.
 
-A list ends at an empty page, or at one that repeats the page before it, only if a second look says the same.
+Every walk is bounded. It fetches at most `SPARE_PAGES`, and `PAGES_PER_FIND` for each page that showed a new row: one
+that had not arrived since the walk began, and that none of the `_REMEMBERED_PAGES` pages before showed. A list that
+begins again at its head after more pages than those is left in its third round.
 """
 
 import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Any
+from itertools import accumulate, takewhile
+from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 1.0
-"""Seconds between two looks at the end of a list: services were seen that list nothing, with 200, for less."""
-
 DISORDER_SECONDS = 60
-"""Seconds by which rows of a list may be out of order; the service shows a few."""
+"""Seconds by which rows of a list may be out of order; the service shows a few. More of them widen the margins."""
+
+PAUSE = 1.0
+"""Seconds after which an answer that would end a list is asked for again."""
+
+PROOFS_OF_LIFE = 5
+"""Pages with rows that are asked for again, a pause apart, before a service that lists nothing is given up."""
+
+SPARE_PAGES = 200
+PAGES_PER_FIND = 10
+
+MOST_COUNTED = 100_000
+"""Rows of a list up to which its keys are compared with the service's `total_count`; their keys take memory."""
+
+
+class UnsteadyListError(Exception):
+    """The pages of a list contradict each other, so that its end cannot be told. The message is a clause."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,28 +83,27 @@ class PageRequest:
 
     Attributes:
         wanted: Numbers of the pages whose rows are wanted.
-        proof: Whether to fetch page 1 as well, first, to see if the list grew. Its rows are not wanted.
+        proof: Number of a page to fetch as well, first, to see if its rows moved; None for no page. Its rows are not
+            wanted.
         pause: Seconds to wait before the request.
-        look: Whether the pages are only looked at: none of their rows is wanted.
     """
 
     wanted: tuple[int, ...]
-    proof: bool = False
+    proof: int | None = None
     pause: float = 0.0
-    look: bool = False
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Numbers of all pages to fetch."""
-        return (1, *self.wanted) if self.proof else self.wanted
+        return self.wanted if self.proof is None else (self.proof, *self.wanted)
 
 
 @dataclass(frozen=True)
 class ListEnd:
-    """The proven end of a list.
+    """The proven end of a list, above the window's start if it has one.
 
     Attributes:
-        oldest: Time of its oldest row, in epoch seconds; None if no row has a time.
+        oldest: Time of the oldest row of its last page, in epoch seconds; None if the list is empty.
         empty: Whether it has no rows.
     """
 
@@ -94,11 +112,10 @@ class ListEnd:
 
 
 PageRequests = Generator[PageRequest, Sequence[Page], ListEnd | None]
-"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`, and returns the list's end."""
+"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`.
 
-
-class UnsteadyListError(Exception):
-    """The service lists no rows where it listed some before, again and again."""
+It returns the end of the list, or None if the window begins below the list's end, or the rows have no times.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +123,7 @@ class ListOrder:
     """The order of a list.
 
     Attributes:
-        key: Returns the key of a raw row; None if the value is not a row.
+        key: Returns the key of a raw row, a tuple; None if the value is not a row.
         time: Returns the time of a raw row by which the list is ordered, in epoch seconds; None if it is implausible,
             so that it does not influence the choice of pages.
         ordered: Whether the list is ordered by that time. An unordered list is read page by page.
@@ -138,28 +155,32 @@ ROWS_AHEAD = 4_000
 _WRONG_GUESSES = 2
 """After this many guesses that left more than half of the pages, bisect: the rows are not evenly spread."""
 
+_LEAPT_PAGES = 8
+"""A page that is seen again this many pages deeper was not pushed there: the service repeats it."""
+
+_ROUNDS = 3
+"""A list that began again this many times has no end."""
+
 _Identity = tuple[Hashable, int | None]
 """A version of a row: its key and its time. A row that moved to the head is another version."""
-
-_MOST_LOOKS = 6
-"""Looks at the end of a list while the service lists nothing at all."""
-
-_ROWS_THAT_TELL = 20
-"""Rows that are enough to tell a few that are out of their place from a list without order."""
-
-_MOST_MARGINS = 4
-"""Passes with a wider margin before a list is taken for unordered."""
 
 _REMEMBERED_PAGES = 100
 """Pages whose rows are recognised when a burst of new rows pushes them deeper."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Seen:
-    """The keys and times of a page that was read."""
+    """The keys and times of a page that was read.
+
+    Attributes:
+        new: Whether it showed a row that no remembered page showed.
+        arrived: Whether each such row is newer than the first page, so that it may have arrived since the walk began.
+    """
 
     number: int
     entries: tuple[_Identity, ...]
+    new: bool
+    arrived: bool
 
     @cached_property
     def identities(self) -> frozenset[_Identity]:
@@ -173,27 +194,76 @@ class _Seen:
     def empty(self) -> bool:
         return not self.entries
 
-    def wholly_newer(self, end: int) -> bool:
-        return bool(self.times) and min(self.times) >= end
+    @property
+    def largest_key(self) -> int | None:
+        """The largest key that is a single integer."""
+        keys = (key for key, _ in self.identities if isinstance(key, tuple))
+        return max((key[0] for key in keys if len(key) == 1 and type(key[0]) is int), default=None)
 
-    def wholly_older(self, start: int) -> bool:
-        return bool(self.times) and max(self.times) < start
+    def wholly_newer(self, end: int, margin: int) -> bool:
+        return bool(self.times) and min(self.times) >= end + margin
 
-    def wholly_known(self, key: int | None) -> bool:
-        """Return whether earlier loads covered all rows of the page, where keys grow with time."""
-        return key is None or all(entry[0] <= (key,) for entry in self.entries if isinstance(entry[0], tuple))
+    def wholly_older(self, start: int, margin: int) -> bool:
+        return bool(self.times) and max(self.times) < start - margin
 
-    def strays(self, margin: int) -> list[int]:
-        """Return the seconds by which rows are out of their order on the page, for those beyond a margin.
+    def disorder(self) -> int:
+        """Return the most seconds by which a row is newer than one before it on the page."""
+        return max(
+            (time - least for time, least in zip(self.times, accumulate(self.times, min), strict=True)), default=0
+        )
 
-        A row that is too new is newer than one before it; a row that is too old, older than one after it. The fewer of
-        both are the strays.
-        """
-        newer = [time - least for time, least in zip(self.times, accumulate(self.times, min), strict=True)]
-        latest = [*accumulate(reversed(self.times), max)][::-1]
-        older = [most - time for time, most in zip(self.times, latest, strict=True)]
-        found = ([seconds for seconds in differences if seconds > margin] for differences in (newer, older))
-        return min(found, key=len)
+
+class _Batch(NamedTuple):
+    """Pages that were fetched together, and the page with rows above them, which was fetched before."""
+
+    anchor: _Seen
+    pages: list[_Seen]
+
+
+def _moved(before: _Seen, after: _Seen) -> bool:
+    """Return whether the rows below a page may have moved between two readings of it."""
+    if before.entries == after.entries:
+        return False
+    stayed = len(before.entries) == len(after.entries) and before.entries[-1] == after.entries[-1]
+    return not stayed or before.entries[-1][0] is None
+
+
+def _moved_up(before: _Seen, after: _Seen) -> bool:
+    """Return whether rows from below a page moved into it: it ends with another row, and others are still there."""
+    others = before.identities & after.identities
+    return bool(others) and after.entries[-1][0] is not None and after.entries[-1] not in others
+
+
+def _deepest_reached(batch: _Batch, again: Sequence[_Seen]) -> _Seen | None:
+    """Return the deepest page above which no row is hidden; None if no page of a batch hides one.
+
+    A page that was fetched again follows its upper neighbour without a gap, because it was served later and rows only
+    moved down. Pages that share a row leave no gap.
+    """
+    reached = [batch.pages[0]]
+    rows = set(reached[0].identities)
+    others = [page for page in (*batch.pages[1:], *again) if not page.empty]
+    while True:
+        neighbours = {page.number + 1 for page in reached if page in batch.pages}
+        found = [page for page in others if page.identities & rows or (page in again and page.number in neighbours)]
+        if batch.pages[-1] in found:
+            return None
+        if not found:
+            return max(reached, key=lambda page: page.number)
+        others = [page for page in others if page not in found]
+        reached += found
+        rows = rows.union(*(page.identities for page in found))
+
+
+def _repeats_above(upper: _Seen, lower: _Seen) -> bool:
+    """Return whether a page repeats one above it, as if the service ignored the page number."""
+    leapt = lower.number - upper.number >= _LEAPT_PAGES
+    return lower.identities <= upper.identities or (leapt and not lower.new)
+
+
+def _shows_again(page: _Seen, upper: _Seen) -> bool:
+    """Return whether a page above shows a row of a page that was read before it."""
+    return bool(page.identities & upper.identities) if page.identities else page.entries == upper.entries != ()
 
 
 def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
@@ -201,26 +271,12 @@ def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
     newer, older = min(upper.times), max(lower.times, default=None)
     if older is None or not older < newer:
         return (upper.number + lower.number) // 2
-    share = (newer - end) / (newer - older)
+    share = (newer - end - DISORDER_SECONDS) / (newer - older)
     return min(max(upper.number + 1, upper.number + round(share * (lower.number - upper.number))), lower.number - 1)
 
 
-class _OutOfOrderError(Exception):
-    """Rows are out of their order by more than the margin, so neither seeking nor stopping is safe with that margin.
-
-    Attributes:
-        seconds: By how much; None if so many rows ascend that the list is not ordered at all, or if few rows were seen.
-    """
-
-    def __init__(self, message: str, strays: Sequence[int], times: Sequence[int]) -> None:
-        super().__init__(f"{message} by {max(strays)} s")
-        ascents = sum(later > earlier for earlier, later in pairwise(times))
-        single = len(times) >= _ROWS_THAT_TELL and ascents <= len(times) // 10
-        self.seconds = max(strays) if single else None
-
-
 def single_page() -> PageRequests:
-    """Yield the only page of a list without page numbers; once more after a pause, if it is empty."""
+    """Yield the only page of a list without page numbers; if it is empty, once more after a pause."""
     (page,) = yield PageRequest((1,))
     if not page.rows:
         (page,) = yield PageRequest((1,), pause=PAUSE)
@@ -233,75 +289,180 @@ def paginate(order: ListOrder, bounds: Bounds, *, read_ahead: int, name: str) ->
     Args:
         order: How the list is ordered.
         bounds: The wanted part of the list.
-        read_ahead: Pages of one request, beside the proof of continuity.
+        read_ahead: Pages of one request, beside its proof.
         name: The list's name, for warnings.
 
     Yields:
         Requests of at most `read_ahead` pages and a proof.
 
-    Returns:
-        The end of the list, if it was met: at every end within the window.
-
     Raises:
-        UnsteadyListError: The service lists nothing where it listed rows, again and again.
+        UnsteadyListError: The service lists nothing any more, or its pages have no end.
     """
-    margin = DISORDER_SECONDS
-    for _ in range(_MOST_MARGINS):
-        try:
-            return (yield from _Paginator(order, margin, read_ahead=read_ahead if order.ordered else 1).run(bounds))
-        except _OutOfOrderError as disorder:
-            if margin == DISORDER_SECONDS:
-                logger.warning("%s: %s. Reading more of the list than the window.", name, disorder)
-            if disorder.seconds is None:
-                break
-            margin = 2 * disorder.seconds
-    return (yield from _Paginator(replace(order, ordered=False), margin, read_ahead=1).run(Bounds()))
+    if not order.ordered:
+        bounds, read_ahead = Bounds(), 1
+    walk = _Walk(order, bounds, read_ahead=read_ahead)
+    try:
+        yield from walk.run()
+    finally:
+        for warning in walk.warnings():
+            logger.warning("%s: %s", name, warning)
+    return walk.end
 
 
-class _Paginator:
-    """The state of one pass over a list."""
+class _Ending(Enum):
+    """Why a page may be the last to read."""
 
-    def __init__(self, order: ListOrder, margin: int, *, read_ahead: int) -> None:
+    WINDOW_START = auto()
+    EMPTY_PAGE = auto()
+    REPEATED_PAGE = auto()
+
+
+class _Walk:
+    """The state of one pass over a list.
+
+    Attributes:
+        ended: Whether the list was read to its end.
+        end: The end, if it is above the window's start.
+    """
+
+    def __init__(self, order: ListOrder, bounds: Bounds, *, read_ahead: int) -> None:
+        self.ended = False
+        self.end: ListEnd | None = None
         self._order = order
-        self._margin = margin
+        self._bounds = bounds
         self._most = read_ahead
+        self._limit = read_ahead
+        """Pages of the next request at most: fewer after rows moved too far to tell that pages leave no gap."""
+        self._hurries = False
+        """Whether to prove each request at once rather than with the next one, because rows move fast."""
+        self._first: _Seen | None = None
+        """Page 1, as it was first read."""
         self._head: _Seen | None = None
         """Page 1, as it was last read."""
         self._recent: deque[_Seen] = deque(maxlen=_REMEMBERED_PAGES)
-        """Pages whose order was verified."""
         self._newest = 0
-        """Newest time on any of them."""
+        """Newest time on the first page that had times."""
+        self._above = self._below = DISORDER_SECONDS
+        """Margins around the window, in seconds."""
+        self._whole = bounds.start is None and bounds.end is None
+        self._skipped: _Seen | None = None
+        """The page after which reading began, if others were skipped before it."""
+        self._last: _Seen | None = None
+        """The deepest page with rows above which every row was seen, but for the pages of `_unproven`."""
+        self._number = 1
+        """The page to request next."""
+        self._asked = 0
+        """Pages requested in order so far."""
+        self._unproven: _Batch | None = None
+        """Pages of the latest request, if no later request proved yet that they hide no row."""
+        self._holes: set[int] = set()
+        """Empty pages that have rows after them."""
+        self._ceiling: int | None = None
+        """Smallest of the newest times of the pages that were read: rows below are older if the list is in order."""
         self._oldest: int | None = None
-        """Oldest time on any page."""
-        self._has_rows = False
+        """Oldest time on the deepest page that has times."""
+        self._disorder = 0
+        """Most seconds by which a row was newer than one above it."""
+        self._fetched = self._found = self._found_newer = 0
+        """Pages that were fetched, those that held a new row, and those whose new rows may have arrived since."""
+        self._passed = self._rounds = 0
+        self._doubted_until = 0
+        """Pages to pass before a page that seems to repeat another is doubted again: each doubt costs a request."""
+        self._landmark: _Seen | None = None
+        """A page that is met again if the list goes round."""
+        self._last_row: _Identity | None = None
+        """Last row of the list before the latest pause."""
+        self._counted: int | None = None
+        """Smallest `total_count` of a reply."""
+        self._keys: set[Hashable] = set()
+        """Keys of all rows, if the service counts them."""
 
-    def run(self, bounds: Bounds) -> PageRequests:
-        if not self._order.ordered:
-            ended = yield from self._read(Bounds(), None)
-        else:
-            last = None if bounds.end is None else (yield from self._seek(bounds.end + self._margin))
-            ended = yield from self._read(bounds, last)
-        return ListEnd(self._oldest, empty=not self._has_rows) if ended else None
+    def run(self) -> Generator[PageRequest, Sequence[Page], None]:
+        done = False
+        while not done:
+            skipped = None if self._bounds.end is None else (yield from self._seek(self._bounds.end))
+            done = yield from self._read(skipped)
+
+    def warnings(self) -> list[str]:
+        """Return what was wrong with the list, a sentence each."""
+        warnings = []
+        if self._disorder > DISORDER_SECONDS and not self._whole:
+            before = 0 if self._bounds.start is None else self._below
+            after = 0 if self._bounds.end is None else self._above
+            warnings.append(
+                f"a row is {self._disorder} s out of its place. "
+                f"Read the window with a margin of {max(before, after)} s."
+            )
+        if self.ended and self._whole and self._counted is not None and len(self._keys) < self._counted:
+            warnings.append(
+                f"the service counts {self._counted} rows, its list showed {len(self._keys)}. Rows were deleted while "
+                "the list was read, or the list ends before its oldest row; the next full load shows which."
+            )
+        return warnings
 
     # -- asking -------------------------------------------------------------------------------------------
 
     def _ask(
-        self, *wanted: int, proof: bool = False, pause: float = 0.0, look: bool = False
+        self, *wanted: int, proof: int | None = None, pause: float = 0.0
     ) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
-        """Fetch pages and return the wanted ones."""
-        pages = yield PageRequest(wanted, proof, pause, look)
+        """Fetch pages and return them, the proof first."""
+        self._fetched += len(wanted) + (proof is not None)
+        if self._fetched > SPARE_PAGES + PAGES_PER_FIND * self._found:
+            yield from self._count_newer_pages()
+        pages = yield PageRequest(wanted, proof, pause)
         seen = [self._remember(page) for page in pages]
-        if seen[0].number == 1 and not look:
-            self._head = seen[0]
-        return seen[1:] if proof else seen
+        self._found += sum(page.new and not page.arrived for page in seen)
+        self._found_newer += sum(page.arrived for page in seen)
+        self._recent.extend(seen if proof is None else seen[1:])
+        self._head = next((page for page in seen if page.number == 1), self._head)
+        self._first = self._first or self._head
+        return seen
+
+    def _count_newer_pages(self) -> Generator[PageRequest, Sequence[Page], None]:
+        """Count pages of rows that are newer than the first page if page 1 is as it was: then none arrived there.
+
+        Raises:
+            UnsteadyListError: Too many pages were requested nevertheless.
+        """
+        (page,) = yield PageRequest((), proof=1)
+        if self._first and self._remember(page).entries == self._first.entries:
+            self._found, self._found_newer = self._found + self._found_newer, 0
+        if self._fetched > SPARE_PAGES + PAGES_PER_FIND * self._found:
+            raise UnsteadyListError(
+                f"{self._fetched} pages were requested, and only {self._found} of them held new rows, because the "
+                "service repeats its pages, or the list grows faster than it can be read"
+            )
+
+    def _ask_in_turn(self, numbers: Sequence[int]) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
+        """Fetch pages in requests of at most `read_ahead`."""
+        seen = []
+        for first in range(0, len(numbers), self._most):
+            seen += yield from self._ask(*numbers[first : first + self._most])
+        return seen
 
     def _remember(self, page: Page) -> _Seen:
         key, time = self._order.key, self._order.time
-        seen = _Seen(page.number, tuple((key(row), time(row)) for row in page.rows))
-        self._has_rows = self._has_rows or not seen.empty
-        if seen.times:
-            self._oldest = min(seen.times) if self._oldest is None else min(self._oldest, *seen.times)
+        entries = tuple((key(row), time(row)) for row in page.rows)
+        if not self._newest:
+            self._newest = max((time for _, time in entries if time is not None), default=0)
+        new, arrived = False, True
+        known = any(seen.number == page.number and seen.entries == entries for seen in self._recent)
+        for row in () if known else reversed(entries):  # the last row is the most likely to be new
+            if row[0] is not None and not self._knows(row):
+                new, arrived = True, row[1] is not None and row[1] > self._newest
+            if not arrived:
+                break
+        seen = _Seen(page.number, entries, new, arrived and new)
+        total = page.envelope.get("total_count") if self._whole and type(page.envelope) is dict else None
+        if type(total) is int and total <= MOST_COUNTED:
+            self._counted = total if self._counted is None else min(self._counted, total)
+            self._keys.update(row_key for row_key, _ in seen.identities)
         return seen
+
+    def _knows(self, row: _Identity, besides: _Seen | None = None) -> bool:
+        """Return whether a remembered page, or page 1, shows a row."""
+        pages = (*self._recent, self._head) if self._head else self._recent
+        return any(row in page.identities for page in pages if page is not besides)
 
     # -- seeking ------------------------------------------------------------------------------------------
 
@@ -312,184 +473,308 @@ class _Paginator:
         the wanted ones deeper, never to an earlier page. The page after the returned one must be read again, even if
         it was read on the way: that was before the returned one.
         """
+        self._ceiling = None
         upper: _Seen | None = None
         number = 1
         while True:
-            head_before = self._head
-            (lower,) = yield from self._ask(number)
-            yield from self._verify_order(upper, lower, head_before)
-            if not lower.wholly_newer(end) or (upper and lower.identities <= upper.identities):
-                break  # the page repeats the one before: the service ignores the page number
+            lower = yield from self._sound(upper, number)
+            if not lower.wholly_newer(end, self._above) or (upper and _repeats_above(upper, lower)):
+                break
             upper, number = lower, number * 2
         if upper is None:
             return None if lower.empty else lower
         wrong = 0
         while (distance := lower.number - upper.number) > 1:
-            head_before = self._head
             number = _guess(upper, lower, end) if wrong < _WRONG_GUESSES else (upper.number + lower.number) // 2
-            (middle,) = yield from self._ask(number)
-            yield from self._verify_order(upper, middle, head_before)
-            if middle.wholly_newer(end):
+            middle = yield from self._sound(upper, number)
+            if middle.wholly_newer(end, self._above):
                 upper = middle
             else:
                 lower = middle
             wrong = wrong + 1 if lower.number - upper.number > distance // 2 else 0
         return upper
 
+    def _sound(self, upper: _Seen | None, number: int) -> Generator[PageRequest, Sequence[Page], _Seen]:
+        """Fetch a page below `upper`, and measure its order."""
+        head = self._head
+        (page,) = yield from self._ask(number)
+        yield from self._measure_disorder(upper, page, head, gaps=True)
+        return page
+
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read(self, bounds: Bounds, last: _Seen | None) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Read pages in order from the one after `last` to the first that is wholly older than the window, and known.
+    def _read(self, skipped: _Seen | None) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Read pages in order from the one after `skipped` to the window's start or the list's end.
 
-        Returns whether the list ended before.
+        Returns whether that was all. It was not if rows of the window may stand above `skipped`.
         """
-        start = None if bounds.start is None else bounds.start - self._margin
-        read = 0
-        holes: set[int] = set()
-        unproven: list[_Seen] = []
-        head_before: _Seen | None = None
-        head_at_last: _Seen | None = None
-        """Page 1, as it was before the last page was requested."""
-        ended = list_ended = False
-        while True:
-            first = last.number + 1 if last else 1
-            size = self._size(read, last, start)
-            read += size
-            head_at_request = self._head
-            pages = yield from self._ask(*range(first, first + size), proof=size > 1 or bool(unproven))
-            if unproven and self._grew_since(head_before):
-                yield from self._repair(unproven)
-            unproven, head_before = (pages, head_at_request) if size > 1 else ([], None)
-            for page in pages:
-                if page.empty:
-                    ended = list_ended = yield from self._ends_at(page, pages)
-                    if not ended and page.number not in holes:
-                        holes.add(page.number)
-                        break  # request it again, then the pages after it
-                yield from self._verify_order(last, page, head_at_request)
-                # Not on page 1: only a second page shows that the list is newest first.
-                older = start is not None and page.number > 1 and page.wholly_older(start)
-                ended = ended or (older and page.wholly_known(bounds.known_key))
-                if not ended and (yield from self._repeats(last, page, head_at_last)):
-                    ended = list_ended = True
-                if ended:
-                    break
-                last, head_at_last = page, head_at_request
-            if not ended:
-                continue
-            if not unproven:
-                return list_ended
-            yield from self._ask(proof=True)
-            if not self._grew_since(head_before):
-                return list_ended
-            yield from self._repair(unproven)
-            deepest, unproven = unproven[-1], []
-            if deepest.empty or (start is not None and deepest.wholly_older(start)):
-                return list_ended
-            # It was served after the page that ended the reading, when the list had grown: read on.
-            last, head_at_last, ended, list_ended = deepest, None, False, False
+        self._skipped = skipped if skipped and skipped.number > 1 else None
+        self._ceiling = self._oldest = None
+        self._unproven = None
+        self._asked = 0
+        self._go_on_after(skipped)
+        ending: _Ending | None = None
+        while ending is None and not self._skips_too_much():
+            size = self._size()
+            self._asked += size
+            anchor = self._last
+            if size == 1 and self._unproven and len(self._unproven.pages) == 1:
+                self._unproven = None  # a proof would double the requests of a list that is read page by page
+            proof: int | None = self._unproven.anchor.number if self._unproven else None
+            pause = PAUSE if self._number in self._holes else 0.0
+            pages = yield from self._ask(*range(self._number, self._number + size), proof=proof, pause=pause)
+            if self._unproven:
+                resume = yield from self._prove(self._unproven, pages.pop(0))
+                self._unproven = None
+                if resume:
+                    self._go_on_after(resume)
+                    continue
+            resume = None
+            rows = list(takewhile(lambda page: not page.empty, pages))
+            if anchor and len(rows) > 1 and self._hurries:
+                resume = yield from self._prove(_Batch(anchor, rows))
+                pages = pages[:1] if resume else pages[: len(rows) + 1]
+            elif anchor and rows:
+                self._unproven = _Batch(anchor, [])
+            ending = yield from self._advance(pages, anchor)
+            if ending and self._unproven and len(self._unproven.pages) > 1:
+                resume = yield from self._prove(self._unproven)
+                ending = None if resume else ending
+            if ending or (self._unproven and not self._unproven.pages):
+                self._unproven = None
+            if resume and not ending:
+                self._go_on_after(resume)
+            if ending is _Ending.EMPTY_PAGE and not (yield from self._prove_end()):
+                ending = None
+        if ending in {_Ending.EMPTY_PAGE, _Ending.REPEATED_PAGE}:
+            self._end_list()
+        return not self._skips_too_much()
 
-    def _size(self, read: int, last: _Seen | None, start: int | None) -> int:
+    def _advance(
+        self, pages: Sequence[_Seen], anchor: _Seen | None
+    ) -> Generator[PageRequest, Sequence[Page], "_Ending | None"]:
+        """Go through the pages of a request. Return the ending if one of them is the last, to be proven."""
+        gaps = len(pages) > 1 or (self._skipped is not None)
+        for page in pages:
+            if page.empty:
+                if (yield from self._has_none_after(page, pages)):
+                    return _Ending.EMPTY_PAGE
+                if page.number not in self._holes:
+                    self._holes.add(page.number)
+                    return None  # request it again, after a pause, then the pages after it
+                self._number = page.number + 1
+                continue
+            if (yield from self._repeats(page)):
+                return _Ending.REPEATED_PAGE
+            in_order = yield from self._measure_disorder(self._last, page, anchor, gaps=gaps)
+            self._watch_for_rounds(page)
+            if self._unproven:
+                self._unproven.pages.append(page)
+            self._go_on_after(page)
+            if in_order and self._is_below_window(page):
+                return _Ending.WINDOW_START
+        return None
+
+    def _go_on_after(self, page: _Seen | None) -> None:
+        self._last = page
+        self._number = page.number + 1 if page else 1
+        if page and page.times:
+            self._oldest = min(page.times)
+            self._ceiling = max(page.times) if self._ceiling is None else min(self._ceiling, max(page.times))
+
+    def _size(self) -> int:
         """Return the number of pages to request next.
 
         At first as many as were read already, because most windows end on their second page; then no more than are
         likely to be left, and no more rows than `ROWS_AHEAD`.
         """
-        size = min(max(1, read), self._most)
-        if last is None or not last.entries:
-            return size
-        size = min(size, max(1, ROWS_AHEAD // len(last.entries)))
+        last, start = self._last, self._bounds.start
+        if last is None:
+            return 1
+        size = min(max(1, self._asked), self._limit, max(1, ROWS_AHEAD // len(last.entries)))
         if start is None or not last.times:
             return size
         oldest = min(last.times)
-        left = (oldest - start) / max(1, max(last.times) - oldest)
+        left = (oldest - (start - self._below)) / max(1, max(last.times) - oldest)
         return min(size, 1 + max(0, math.ceil(left)))
 
-    def _ends_at(self, empty: _Seen, pages: Sequence[_Seen] = ()) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Return whether the list ends at an empty page.
+    def _is_below_window(self, page: _Seen) -> bool:
+        """Return whether a page is wholly older than the window, and none of its keys is a new one.
 
-        It does if the page after it is empty too, and it is so after a pause, while page 1 has rows.
+        Page 1 never is: only a second page shows that the list is newest first.
         """
+        start, known = self._bounds.start, self._bounds.known_key
+        if start is None or page.number == 1 or not page.wholly_older(start, self._below):
+            return False
+        return known is None or page.largest_key is None or page.largest_key <= known
+
+    def _skips_too_much(self) -> bool:
+        """Return whether rows of the window may stand above the page after which reading began."""
+        end = self._bounds.end
+        return bool(end is not None and self._skipped and not self._skipped.wholly_newer(end, self._above))
+
+    def _measure_disorder(
+        self, upper: _Seen | None, page: _Seen, before: _Seen | None, *, gaps: bool
+    ) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Widen the margins if a row is newer than one above it. Return whether the page is in order.
+
+        Rows that were seen before were pushed deeper. Rows that arrived since the walk began may be pushed as well, and
+        rows that no page showed, if there are `gaps` between the pages above: then `before` shows other rows now.
+
+        Args:
+            upper: The page above it.
+            page: The page.
+            before: A page further up, as it was read before both.
+            gaps: Whether pages above were skipped, or fetched together with this one.
+        """
+        above, below = page.disorder(), 0
+        unseen: list[int] = []
+        if upper and upper.times:
+            latest = min(upper.times) + DISORDER_SECONDS
+            unseen = [
+                row[1]
+                for row in page.entries
+                if row[1] is not None and row[1] > latest and row[0] and not self._knows(row, besides=page)
+            ]
+            if unseen and before and (gaps or min(unseen) > self._newest):
+                (now,) = yield from self._ask(proof=before.number)
+                unseen = [] if _moved(before, now) else unseen
+        if unseen and upper:
+            above = max(above, max(unseen) - min(upper.times))
+            below = max(unseen) - (max(upper.times) if self._ceiling is None else self._ceiling)
+        if not self._order.ordered:
+            return True
+        self._disorder = max(self._disorder, above)
+        if above > self._above:
+            self._above = 2 * above
+        if below > self._below:
+            self._below = 2 * below
+        return above <= DISORDER_SECONDS
+
+    # -- ends ---------------------------------------------------------------------------------------------
+
+    def _has_none_after(self, empty: _Seen, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Return whether the pages after an empty one are empty too."""
         later = [page for page in pages if page.number > empty.number]
         if not later:
             later = yield from self._ask(empty.number + 1)
-        if not all(page.empty for page in later):
-            return False
-        wanted = (1, empty.number) if empty.number > 1 else (1,)
-        for _ in range(_MOST_LOOKS):
-            again = yield from self._ask(*wanted, pause=PAUSE, look=True)
-            if not again[-1].empty:
-                return False
-            if len(again) == 1 or not again[0].empty:
-                return True
-        raise UnsteadyListError
+        return all(page.empty for page in later)
 
-    def _repeats(
-        self, last: _Seen | None, page: _Seen, head_before: _Seen | None
-    ) -> Generator[PageRequest, Sequence[Page], bool]:
-        """Return whether the service would send pages for ever: the first one again and again, or the last one.
+    def _prove_end(self) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Return whether the list ends after its last page with rows; if not, set the page to go on with.
 
-        A page without a new row does not prove that: as many rows may have arrived since the page before it. Then page
-        1 differs from `head_before`.
+        The next page is empty again after a pause, while the last page with rows, which is asked for before it, still
+        has rows; if it has none, a page further up is asked for. Where arrivals push rows into the next page, the list
+        ends if it ends with the same row as before the pause.
         """
-        if page.empty or last is None or page.identities - last.identities:
-            return False
-        if not page.identities:
-            return page.entries == last.entries  # no entry is a row, so only equality can be compared
-        yield from self._ask(proof=True)
-        if self._head is not None and page.identities <= self._head.identities:
+        last = self._last
+        if last is None:
+            (page,) = yield from self._ask(self._number, pause=PAUSE)
+            return page.empty
+        if last.entries[-1] == self._last_row:
             return True
-        return not self._grew_since(head_before)
+        for attempt in range(PROOFS_OF_LIFE):
+            (page,) = yield from self._ask(proof=max(1, last.number + 1 - 2**attempt), pause=PAUSE)
+            if page.empty:
+                continue
+            if page.new and not page.arrived:
+                self._number = page.number
+                return False
+            for number in range(page.number + 1, self._number + 1):
+                (page,) = yield from self._ask(number)
+                if not page.empty:
+                    self._last_row = last.entries[-1] if last.entries[-1][0] is not None else None
+                    self._number = number
+                    return False
+            return True
+        raise UnsteadyListError(
+            f"page {self._number} is empty, and so are the pages before it, which had rows when they were read first"
+        )
 
-    def _verify_order(
-        self, upper: _Seen | None, page: _Seen, head_before: _Seen | None
-    ) -> Generator[PageRequest, Sequence[Page], None]:
-        """Raise if a row is newer than one before it.
+    def _repeats(self, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
+        """Return whether the service repeats a page, before and after a pause.
 
-        Rows that were seen before were pushed deeper. Rows newer than all before may have just arrived: then page 1
-        differs from `head_before`, its state before they could.
+        Then a page without a new row shows rows that a page above it shows before and afterwards. In a list that grows,
+        rows may be pushed from that page to the deeper one, and never back.
         """
-        known, newest = list(self._recent), self._newest
-        self._recent.append(page)
-        self._newest = max((*page.times, newest))
-        if not self._order.ordered:
-            return
-        if strays := page.strays(self._margin):
-            raise _OutOfOrderError(f"page {page.number} holds rows newer than those before them", strays, page.times)
-        if upper is None or not upper.times:
-            return
-        latest = min(upper.times) + self._margin
-        newer = {entry for entry in page.identities if entry[1] is not None and entry[1] > latest}
-        unseen = newer.difference(*(seen.identities for seen in known)) if newer else newer
-        disordered = any(time is not None and time <= newest for _, time in unseen)
-        if unseen and not disordered:
-            yield from self._ask(proof=True)
-            disordered = not self._grew_since(head_before)
-        if disordered:
-            strays = [time - min(upper.times) for _, time in unseen if time is not None]
-            times = (*upper.times, *page.times)
-            raise _OutOfOrderError(f"page {page.number} holds rows newer than page {upper.number}", strays, times)
+        patient = self._passed < self._doubted_until
+        above = None if page.new or patient else self._page_above_like(page)
+        # A row that was pushed from one page to the next stands higher there.
+        if above is None or len(page.entries) <= above.entries.index(page.entries[-1]):
+            return False
+        if not page.identities and page.entries != above.entries:
+            return False
+        (now,) = yield from self._ask(proof=above.number)
+        if not _shows_again(page, now):
+            self._doubted_until = 2 * self._passed + 1
+            return False
+        (again,) = yield from self._ask(page.number, pause=PAUSE)
+        (now,) = yield from self._ask(proof=above.number)
+        return not again.new and _shows_again(again, now)
+
+    def _page_above_like(self, page: _Seen) -> _Seen | None:
+        """Return the page above one if it showed the same last row, or a page far above it that showed all its rows."""
+        last = self._last
+        if last is None or page.number <= last.number:
+            return None
+        if page.entries[-1] in last.entries:
+            return last
+        far = page.number - _LEAPT_PAGES
+        pages = (*self._recent, self._head) if self._head else self._recent
+        return next((seen for seen in pages if seen.number <= far and seen.entries == page.entries), None)
+
+    def _watch_for_rounds(self, page: _Seen) -> None:
+        """Raise if the list goes round: a page is remembered at ever longer intervals (Brent) and met again deeper."""
+        self._passed += 1
+        mark = self._landmark
+        met = mark and page.number > mark.number + _REMEMBERED_PAGES and mark.entries[-1] in page.entries
+        if met:
+            self._rounds += 1
+            if self._rounds == _ROUNDS:
+                raise UnsteadyListError(
+                    f"page {page.number} holds rows of page {mark.number if mark else 0} once more, because the list "
+                    "begins again after its last page, or grows faster than it can be read"
+                )
+        if met or self._passed.bit_count() == 1:
+            self._landmark = page
+
+    def _end_list(self) -> None:
+        """Record the proven end of the list."""
+        start = self._bounds.start
+        self.ended = True
+        if self._last is None:
+            self.end = ListEnd(empty=True)
+        elif self._order.ordered and self._oldest is not None and (start is None or self._oldest >= start):
+            self.end = ListEnd(self._oldest)
 
     # -- proving ------------------------------------------------------------------------------------------
 
-    def _grew_since(self, before: _Seen | None) -> bool:
-        return before is None or self._head is None or before.entries != self._head.entries
+    def _prove(
+        self, batch: _Batch, anchor: _Seen | None = None
+    ) -> Generator[PageRequest, Sequence[Page], _Seen | None]:
+        """Fetch pages again that may hide a row between them.
 
-    def _repair(self, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], None]:
-        """Fetch pages again that were fetched together while the list grew, until they leave no gap."""
-        again = yield from self._ask(*(page.number for page in pages[1:]))
-        if all(first.identities & second.identities for first, second in zip(pages[1:], again, strict=True)):
-            return
-        number = pages[0].number
-        hole = False
-        while True:
-            (page,) = yield from self._ask(number)
-            if page.identities & pages[-1].identities:
-                return
-            if page.empty and not hole:
-                hole = True
-                if (yield from self._ends_at(page)):
-                    return
-                continue  # fetch it again: the page after it has rows
-            hole = False
-            number += 1
+        Args:
+            batch: The pages.
+            anchor: The page above them, as it was read after them; None to fetch it.
+
+        Returns:
+            The page to go on after if rows may be hidden still; None if not.
+        """
+        again: list[_Seen] = []
+        deeper = tuple(page.number for page in batch.pages[1:])
+        if anchor is None:
+            anchor, *again = yield from self._ask(*(deeper if self._hurries else ()), proof=batch.anchor.number)
+        if not _moved(batch.anchor, anchor):
+            self._hurries = False
+            return None
+        if _moved_up(batch.anchor, anchor):
+            again = yield from self._ask_in_turn([batch.anchor.number, *(page.number for page in batch.pages[:-1])])
+            return None
+        if not deeper:
+            return None
+        again = again or (yield from self._ask(*deeper))
+        reached = _deepest_reached(batch, again)
+        self._limit = max(1, self._limit // 2) if reached else min(self._most, 2 * self._limit)
+        self._hurries = self._hurries or reached is not None
+        return reached

@@ -178,7 +178,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     )
     disabled: _Names = Field(default=frozenset(), description="Resources to leave out.")
     read_ahead: _Count = Field(
-        default=8, description="Pages in flight; page 1 is read beside them to prove that the list did not grow."
+        default=8, description="Pages in flight; the page above is read beside them to prove that no row moved."
     )
     request_timeout: _Timeout = Field(default=60.0, description="Seconds to wait for a reply.")
     max_rate_wait: _Seconds = Field(

@@ -1,17 +1,31 @@
 """A walk over a living list: nothing is lost, and few pages are asked for."""
 
 import logging
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import combinations
 from math import log2
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest
+from analytics_dagster.ingest.pagination import (
+    PAGES_PER_FIND,
+    PAUSE,
+    SPARE_PAGES,
+    Bounds,
+    ListEnd,
+    ListOrder,
+    Page,
+    PageRequest,
+    UnsteadyListError,
+    single_page,
+)
 from analytics_dagster_tests.support.live_list import (
     NOW,
     READING,
@@ -24,6 +38,8 @@ from analytics_dagster_tests.support.live_list import (
     stay,
     within,
 )
+
+pytestmark = pytest.mark.full_pauses  # nothing waits here
 
 HOUR = 3_600
 EXAMPLES = settings(max_examples=500, deadline=None, derandomize=True)
@@ -235,6 +251,209 @@ def test_a_short_page_does_not_end_the_list() -> None:
         assert set(trip.seen) == {row for row in live.rows if row.id is not None and row.id % 4}
 
 
+# -- ends -----------------------------------------------------------------------------------------------------
+
+
+class SilentList(LiveList):
+    """A service that lists nothing from `silent_from` on, counted in pages served, for `silence` pages and seconds."""
+
+    silent_from = 0
+    silence = 0.0
+    clock = 0.0
+
+    def wait(self, seconds: float) -> None:
+        self.clock += seconds * PAGES_A_SECOND
+
+    def serve(self, number: int) -> ServedPage:
+        page = super().serve(number)
+        self.clock += 1
+        silent = self.silent_from < self.clock <= self.silent_from + self.silence
+        return ServedPage(number, []) if silent else page
+
+
+PAGES_A_SECOND = 30
+EVERYWHERE = pytest.mark.parametrize(
+    "bounds",
+    [Bounds(), Bounds(start=NOW - 60 * 50), Bounds(start=NOW - 60 * 60, end=NOW - 60 * 30), Bounds(end=NOW - 60 * 40)],
+    ids=["all", "newest", "middle", "oldest"],
+)
+
+
+@pytest.mark.parametrize("read_ahead", [1, 5])
+@pytest.mark.parametrize("silence", [1, 4, 29])
+@EVERYWHERE
+def test_a_service_that_lists_nothing_for_less_than_a_second_loses_nothing(
+    bounds: Bounds, silence: int, read_ahead: int
+) -> None:
+    for silent_from in range(45):
+        live = SilentList(newest_first(80), 4)
+        live.silent_from, live.silence = silent_from, silence
+        trip = drive(live, bounds, read_ahead=read_ahead)
+        assert within(live.rows, bounds) <= set(trip.seen), f"silent from page {silent_from} on"
+
+
+@pytest.mark.parametrize("read_ahead", [1, 5])
+def test_a_service_that_falls_silent_for_good_has_no_end(read_ahead: int) -> None:
+    for silent_from in range(1, 20):
+        live = SilentList(newest_first(80), 4)
+        live.silent_from, live.silence = silent_from, math.inf
+        with pytest.raises(UnsteadyListError, match=r"page \d+ is empty, and so are the pages before it"):
+            drive(live, read_ahead=read_ahead)
+
+
+def test_a_silence_of_seconds_is_waited_out_after_the_first_page() -> None:
+    for silent_from in range(1, 20):
+        live = SilentList(newest_first(80), 4)
+        live.silent_from, live.silence = silent_from, 3.5 * PAGES_A_SECOND
+        assert set(drive(live).seen) == set(live.rows), f"silent from page {silent_from} on"
+
+
+def test_a_last_page_that_empties_meanwhile_does_not_hold_up_the_end() -> None:
+    live = LiveList(newest_first(21), 5)
+
+    def happen(live: LiveList) -> None:
+        if 6 in live.served and len(live.rows) == 21:
+            live.rows.pop()
+
+    live.happen = happen
+
+    trip = drive(live, read_ahead=1)
+
+    assert len(live.rows) == 20
+    assert set(live.rows) <= set(trip.seen)
+    assert trip.end
+
+
+@pytest.mark.parametrize(
+    ("bounds", "oldest"),
+    [
+        (Bounds(), -79),
+        (Bounds(start=NOW - 60 * 100), -79),
+        (Bounds(start=NOW - 60 * 100, end=NOW - 60 * 90), -79),
+        (Bounds(start=NOW - 60 * 79), -79),
+        (Bounds(start=NOW - 60 * 79 + 1), None),
+        (Bounds(start=NOW - 60 * 50), None),
+    ],
+    ids=repr,
+)
+def test_an_end_above_the_start_of_the_window_is_returned(bounds: Bounds, oldest: int | None) -> None:
+    end = drive(LiveList(newest_first(80), 4), bounds).end
+
+    assert end == (None if oldest is None else ListEnd(NOW + 60 * oldest))
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(start=NOW - 60 * 79), Bounds(end=NOW - 60 * 60)], ids=repr)
+def test_a_list_cut_at_a_depth_ends_there(bounds: Bounds) -> None:
+    live = LiveList(newest_first(80), 4)
+    live.deepest = 7
+
+    trip = drive(live, bounds)
+
+    assert trip.end == ListEnd(live.rows[27].time)
+    assert within(live.rows[:28], bounds) <= set(trip.seen)
+
+
+def test_an_empty_list_without_page_numbers_is_asked_for_once_more() -> None:
+    def serve(*replies: list[Any]) -> tuple[list[PageRequest], ListEnd | None]:
+        steps = single_page()
+        asked = [next(steps)]
+        for rows in replies[:-1]:
+            asked += [steps.send([Page(number=1, rows=rows, envelope={}, read_at=datetime.now(UTC))])]
+        with pytest.raises(StopIteration) as stopped:
+            steps.send([Page(number=1, rows=replies[-1], envelope={}, read_at=datetime.now(UTC))])
+        return asked, stopped.value.value
+
+    assert serve([{}]) == ([PageRequest((1,))], None)
+    assert serve([], [{}]) == ([PageRequest((1,)), PageRequest((1,), pause=PAUSE)], None)
+    assert serve([], []) == ([PageRequest((1,)), PageRequest((1,), pause=PAUSE)], ListEnd(empty=True))
+
+
+@pytest.mark.parametrize(("counted", "warnings"), [(80, 0), (79, 0), (81, 1), (None, 0)])
+def test_a_list_that_shows_fewer_rows_than_the_service_counts_has_a_warning(
+    counted: int | None, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = LiveList(newest_first(80), 4)
+    live.envelope = {"total_count": counted}
+
+    drive(live, Bounds(start=NOW - 60 * 100))
+    assert not caplog.records, "a window is no full read"
+    drive(live)
+
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "things: the service counts 81 rows"
+    ] * warnings
+
+
+# -- deletions ------------------------------------------------------------------------------------------------
+
+
+class VanishingList(LiveList):
+    """Rows vanish from the first `above` rows before the requests with these ordinals."""
+
+    vanishing: Sequence[int] = ()
+    above = 1
+    requests = 0
+
+    def wait(self, seconds: float) -> None:
+        self.requests += 1
+        for _ in range(self.vanishing.count(self.requests)):
+            del self.rows[self.above - 1]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_rows_that_vanish_between_two_requests_hide_none(count: int) -> None:
+    for first in range(2, 16):
+        for second in range(first, 16):
+            live = VanishingList(newest_first(400), 10)
+            live.vanishing = [first, second] * count
+            trip = drive(live, read_ahead=5)
+            assert set(live.rows) <= set(trip.seen), f"{count} rows vanished before requests {first} and {second}"
+
+
+def test_a_deletion_costs_the_pages_of_two_requests_at_most() -> None:
+    quiet = drive(LiveList(newest_first(1_000), page_size=10), read_ahead=8)
+    for request in range(2, 16):
+        live = VanishingList(newest_first(1_000), 10)
+        live.vanishing = [request]
+        assert drive(live, read_ahead=8).fetches <= quiet.fetches + 2 * 8, f"vanished before request {request}"
+
+
+# -- arrivals without an end ----------------------------------------------------------------------------------
+
+
+class GrowingList(LiveList):
+    """A list to which rows are added before each request, and as many again while its pages are served."""
+
+    growth = 0
+
+    def wait(self, seconds: float) -> None:
+        self.arrive(self.growth * (1 + round(10 * seconds)))
+
+
+@pytest.mark.parametrize(("growth", "most"), [(2, 2.5), (6, 3), (10, 3)])
+def test_a_list_that_grows_by_half_a_page_a_request_is_read_to_its_end(growth: int, most: float) -> None:
+    live = GrowingList(newest_first(4_000), page_size=20)
+    live.growth = growth
+    there = set(live.rows)
+    chance = Random(growth)
+
+    trip = drive(live, read_ahead=8, shuffle=chance.shuffle)
+
+    assert there <= set(trip.seen)
+    assert trip.fetches <= most * 4_000 / 20
+
+
+@pytest.mark.parametrize("read_ahead", [1, 8])
+def test_a_list_that_grows_faster_than_it_is_read_is_given_up(read_ahead: int) -> None:
+    live = GrowingList(newest_first(4_000), page_size=20)
+    live.growth = 20
+
+    with pytest.raises(UnsteadyListError, match="grows faster than it can be read"):
+        drive(live, read_ahead=read_ahead)
+
+    assert len(live.served) <= SPARE_PAGES + PAGES_PER_FIND * 200
+
+
 # -- how many pages are asked for -----------------------------------------------------------------------------
 
 
@@ -280,6 +499,7 @@ def test_an_empty_list_ends_at_once(bounds: Bounds, reading: ListOrder) -> None:
     trip = drive(LiveList([], page_size=20), bounds, reading=reading)
 
     assert trip.seen == []
+    assert trip.end == ListEnd(empty=True)
     assert trip.fetches <= 4
 
 
@@ -341,10 +561,10 @@ def test_a_list_in_another_order_is_read_whole_with_a_warning(
     trip = drive(live, Bounds(start=NOW - 20 * HOUR, end=NOW - 10 * HOUR), read_ahead=read_ahead)
 
     assert set(trip.seen) == set(rows)
-    (warning,) = caplog.records
-    assert warning.levelno == logging.WARNING
-    assert warning.getMessage().startswith("things: page ")
-    assert "Reading more of the list than the window" in warning.getMessage()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert re.fullmatch(
+        r"things: a row is \d+ s out of its place. Read the window with a margin of \d+ s.", caplog.messages[0]
+    )
 
 
 @pytest.mark.parametrize("apart", [600, 2])
@@ -362,8 +582,7 @@ def test_pages_out_of_order_are_noticed_though_each_is_in_order(
     pages = [rows[first : first + 10] for first in range(0, 200, 10)]
     live = LiveList([row for number in (0, 3, 1, 2, *range(4, 20)) for row in pages[number]], page_size=10)
 
-    bounds = Bounds(start=pages[3][-1].time)
-    trip = drive(live, bounds, read_ahead=read_ahead)
+    trip = drive(live, bounds := Bounds(start=pages[3][-1].time), read_ahead=read_ahead)
 
     assert within(rows, bounds) <= set(trip.seen)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -393,6 +612,104 @@ def test_a_burst_over_pages_that_were_skipped_costs_pages_at_the_most() -> None:
         live = LiveList(newest_first(400), 10, scripted({before: lambda live: live.arrive(25)}))
         wanted = within(live.rows, bounds := Bounds(start=NOW - 60 * 120, end=NOW - 60 * 100))
         assert wanted <= set(drive(live, bounds).seen), f"a burst after {before} pages"
+
+
+class RepeatingList(LiveList):
+    """A service that repeats its last page beyond the end."""
+
+    def page(self, number: int) -> Sequence[Row]:
+        return super().page(min(number, self.pages))
+
+
+class RoundList(LiveList):
+    """A service that begins again at its head beyond the end."""
+
+    def page(self, number: int) -> Sequence[Row]:
+        return super().page((number - 1) % self.pages + 1)
+
+
+@pytest.mark.parametrize("service", [RepeatingList, RoundList])
+@pytest.mark.parametrize("read_ahead", [1, 2, 8])
+@pytest.mark.parametrize(
+    "bounds",
+    [Bounds(), Bounds(start=NOW - 9 * HOUR), Bounds(end=NOW - 9 * HOUR), Bounds(start=NOW - 10 * HOUR, end=NOW - HOUR)],
+    ids=["all", "newest", "oldest", "middle"],
+)
+def test_a_service_without_a_last_page_is_read_to_its_end(
+    bounds: Bounds, read_ahead: int, service: type[LiveList]
+) -> None:
+    for growing in (0, 7):
+        live = service(
+            newest_first(110), 5, scripted({before: lambda live: live.arrive(1) for before in range(growing)})
+        )
+        wanted = within(live.rows, bounds)
+        trip = drive(live, bounds, read_ahead=read_ahead)
+        assert wanted <= set(trip.seen)
+        assert trip.fetches <= 3 * 24 * 9 / 8 + 20
+
+
+@pytest.mark.parametrize("service", [RepeatingList, RoundList])
+@pytest.mark.parametrize("rows", [110, 1_100])
+def test_a_service_without_a_last_page_is_given_up_while_its_list_grows(service: type[LiveList], rows: int) -> None:
+    live = service(newest_first(rows), 5, lambda live: live.arrive(5))
+
+    with pytest.raises(UnsteadyListError, match=r"repeats its pages|begins again"):
+        drive(live, read_ahead=8)
+
+    assert len(live.served) <= SPARE_PAGES + PAGES_PER_FIND * (rows // 5 + 1)
+
+
+def test_one_row_out_of_its_place_costs_a_margin(caplog: pytest.LogCaptureFixture) -> None:
+    bounds = Bounds(start=NOW - 400)
+    ordered = newest_first(20_000, apart=1)
+    usual = drive(LiveList(ordered, 20), bounds).fetches
+    for late in (-90, 90):
+        for place in (3, 30, 200, 439, 440):
+            caplog.clear()
+            rows = ordered.copy()
+            rows[place] = row = Row(rows[place].id, (rows[place].time or 0) + late)
+            trip = drive(LiveList(rows, 20), bounds)
+            assert within(rows, bounds) <= set(trip.seen), row
+            assert trip.fetches <= usual + (180 + 90) / 20 + 2, row
+            assert len(caplog.messages) <= 1
+            assert all(re.match(r"things: a row is (8|9|10)\d s out of its place", said) for said in caplog.messages)
+            assert caplog.messages or place == 440
+
+
+def test_a_row_out_of_its_place_near_the_end_of_the_window_is_found_further_up() -> None:
+    for place in range(55, 100):
+        rows = newest_first(4_000, apart=2)
+        out_of_place = Row(9_999, NOW - 2 * 130)
+        rows.insert(place, out_of_place)
+        rows.insert(140, Row(9_998, (rows[140].time or 0) + 200))  # reveals the disorder
+        bounds = Bounds(start=NOW - 2 * 400, end=NOW - 2 * 129)
+        assert within(rows, bounds) <= set(drive(LiveList(rows, 20), bounds).seen), place
+
+
+def test_rows_that_came_late_do_not_end_a_tick(caplog: pytest.LogCaptureFixture) -> None:
+    rows = newest_first(4_000, apart=4)
+    late = [Row(5_000 + number, NOW - 1_800) for number in range(45, 0, -1)]
+    bounds = Bounds(start=NOW - 900, known_key=3_700)
+
+    trip = drive(LiveList([*late, *rows], page_size=20), bounds)
+
+    assert within(rows, bounds) | set(late) <= set(trip.seen)
+    margin = 2 * 1_800
+    assert trip.fetches <= (45 + (900 + margin) / 4) / 20 * 1.25 + 4
+    assert ["out of its place" in message for message in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("known_key", [None, 1_980])
+def test_a_tick_with_nothing_new_makes_two_requests(known_key: int | None) -> None:
+    trip = drive(LiveList(newest_first(2_000), page_size=20), Bounds(start=NOW - 600, known_key=known_key))
+
+    assert trip.requests == [PageRequest((1,)), PageRequest((2,))]
+
+
+def test_a_tick_goes_on_to_the_keys_that_earlier_loads_covered() -> None:
+    trip = drive(LiveList(newest_first(2_000), page_size=20), Bounds(start=NOW - 600, known_key=1_950))
+
+    assert trip.requests == [PageRequest((1,)), PageRequest((2,)), PageRequest((3,)), PageRequest((4,))]
 
 
 # -- times ----------------------------------------------------------------------------------------------------
@@ -441,5 +758,8 @@ def test_an_unordered_list_is_read_page_by_page() -> None:
     trip = drive(LiveList(rows, page_size=10), Bounds(start=NOW), read_ahead=8, reading=UNORDERED)
 
     assert trip.seen == rows
-    assert trip.requests[:4] == [PageRequest((number,)) for number in (1, 2, 3, 4)]
-    assert trip.fetches == 8
+    assert trip.requests == [
+        *(PageRequest((number,)) for number in (1, 2, 3, 4, 5, 6)),
+        PageRequest((), proof=4, pause=PAUSE),
+        PageRequest((5,)),
+    ]

@@ -1,8 +1,9 @@
 """Random histories of a list and of a table in memory: pagination, windows, coverage and the schedules lose no row.
 
 A history consists of events at the service, ticks of the schedule, nightly re-reads, backfills, faults, crashes and
-downtime, in any order. Rows arrive, move and, in some histories, vanish or come late while pages are read. Ticks and
-nights load the partitions that `defs/partitions.py` returns. Hypothesis prints the seed of a history that fails, and
+downtime, in any order. Rows arrive, up to minutes out of their order, and move; in some histories they vanish or come
+late while pages are read. The service lists nothing for a moment or for seconds, and may cut its list at a depth. Ticks
+and nights load the partitions that `defs/partitions.py` returns. Hypothesis prints the seed of a history that fails and
 the fewest steps that do. `test_simulation.py` runs histories with HTTP, dlt and DuckDB.
 """
 
@@ -17,21 +18,42 @@ from hypothesis import strategies as st
 
 from analytics_dagster.catalog import Resource, get_resource
 from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
-from analytics_dagster.ingest.pagination import Bounds
+from analytics_dagster.ingest.pagination import DISORDER_SECONDS, Bounds, ListEnd, UnsteadyListError
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window, loaded_through
-from analytics_dagster_tests.support.live_list import NOW, LiveList, Row, drive, within
+from analytics_dagster_tests.support.live_list import NOW, LiveList, Row, ServedPage, drive, within
+
+pytestmark = pytest.mark.full_pauses  # nothing waits here
 
 DAY = timedelta(days=1)
 MINUTE, HOUR = 60, 3_600
 HORIZON = timedelta(hours=48)
-DISORDER = 5
-"""Seconds by which rows at the head may be out of order."""
+DISORDER = (*[5] * 30, 4 * MINUTE)
+"""Seconds by which rows at the head may be out of order: few by more than pagination expects."""
 SKEW = 4 * MINUTE
 """Seconds by which the clocks of the service and of the loader may differ: well within the lookback."""
 
-ARRIVING = ("tick", "tick", "tick", "fault", "crash", "unrecorded", "night", "backfill", "forget", "wait", "downtime")
+FAILING = ("fault", "silence", "crash", "unrecorded")
+ARRIVING = ("tick", "tick", "tick", *FAILING, "night", "backfill", "forget", "wait", "downtime")
 STEPS = (*ARRIVING, "late", "vanish")
+
+
+class MomentaryList(LiveList):
+    """A list that is empty for the next `silence` pages, each of which takes a fiftieth of a second."""
+
+    silence = 0
+
+    def wait(self, seconds: float) -> None:
+        self.silence = max(0, self.silence - round(50 * seconds))
+
+    def serve(self, number: int) -> ServedPage:
+        page = super().serve(number)
+        self.silence -= 1
+        return page if self.silence < 0 else page._replace(rows=[])
+
+    def listed(self) -> set[Row]:
+        """Return the rows that the service lists, if it is not silent."""
+        return set(self.rows[: self.deepest and self.deepest * self.page_size])
 
 
 class FaultError(Exception):
@@ -53,14 +75,19 @@ class History:
         self.resource = resource
         self.calm = calm
         self.now = NOW
-        self.live = LiveList(
+        self.live = MomentaryList(
             [Row(1_000 - index, NOW - index * 1_700) for index in range(150)], page_size=7, happen=self._happen
         )
+        self.live.next_id = 1_001
+        self.live.deepest = self.chance.choice((None, None, 25, 50))
         self.lively = True
         self.disturbed = False
+        self.out_of_order = 0
         self.fault_in: int | None = None
+        self.silence_in: int | None = None
         self.table: dict[int | None, Row] = {}
         self.windows: list[Window] = []
+        self.known_key: int | None = None
         self.skew = timedelta(seconds=self.chance.randint(-SKEW, SKEW))
         self.partitions = build_partitions(Settings(start_date=(self.moment - 3 * DAY).date()))
         self.materialized: set[str] = set()
@@ -73,6 +100,10 @@ class History:
             self.fault_in -= 1
             if self.fault_in < 0:
                 raise FaultError
+        if self.silence_in is not None:
+            self.silence_in -= 1
+            if self.silence_in < 0:
+                self.live.silence, self.silence_in = self.chance.choice((1, 3, 20, 45, 120, 400)), None
         if not self.lively or self.chance.random() > 0.15:
             return
         self.now += 1
@@ -86,17 +117,19 @@ class History:
             self.arrive(self.chance.choice((1, 1, 2, 9)))
 
     def arrive(self, count: int) -> None:
-        """Add rows at the head, some of them a few seconds out of order."""
+        """Add rows at the head, some of them out of order."""
         for _ in range(count):
-            self.live.rows.insert(0, Row(self.live.next_id, self.now - self.chance.randint(0, DISORDER)))
-            self.live.next_id -= 1
+            out_of_order = self.chance.randint(0, self.chance.choice(DISORDER))
+            self.out_of_order = max(self.out_of_order, out_of_order)
+            self.live.rows.insert(0, Row(self.live.next_id, self.now - out_of_order))
+            self.live.next_id += 1
 
     def late(self) -> None:
         """Add a row in the middle of the list, up to a day late."""
         time = self.now - self.chance.randrange(24 * HOUR)
         index = next((at for at, row in enumerate(self.live.rows) if (row.time or 0) <= time), len(self.live.rows))
         self.live.rows.insert(index, Row(self.live.next_id, time))
-        self.live.next_id -= 1
+        self.live.next_id += 1
 
     def vanish(self) -> None:
         """Remove a row, most likely a new one. The rows below move up."""
@@ -120,26 +153,31 @@ class History:
         wanted = window.looking_back(self.resource.lookback)
         start = int(wanted.start.timestamp()) if wanted.start else None
         end = int(window.end.timestamp())
-        there, before = set(self.live.rows), dict(self.table)
+        there, before = self.live.listed(), dict(self.table)
         self.disturbed = False
         try:
             trip = drive(
                 self.live,
-                Bounds(start=start, end=end if window.end < began else None),
+                Bounds(start=start, end=end if window.end < began else None, known_key=self.known_key),
                 read_ahead=self.chance.choice((1, 3, 8)),
                 shuffle=self.chance.shuffle,
             )
-        except FaultError:
+        except (FaultError, UnsteadyListError):
             return False
         finally:
-            self.fault_in = None
+            self.fault_in = self.silence_in = None
+            self.live.silence = 0
+        if trip.end == ListEnd(empty=True):
+            return False  # the loader does not believe that a list is empty whose rows it has
         inside = within(trip.seen, Bounds(start=start, end=None if asked.start is None else end))
         self.table |= {row.id: row for row in trip.seen if row in inside}  # of two versions the one read last
         assert all((self.table[key].time or 0) >= (row.time or 0) for key, row in before.items())
         if crash:
             return False
         self.windows.append(Window(start=window.start, end=min(window.end, began)))
-        if not resume and not self.disturbed:
+        if self.resource.key_grows:
+            self.known_key = max([self.known_key or 0, *(row.id for row in inside if row.id)])
+        if not resume and not self.disturbed and self.out_of_order <= DISORDER_SECONDS:
             assert self.missing(asked, there) == set()
         return True
 
@@ -152,12 +190,12 @@ class History:
         """Load the partitions that the schedule requests. Dagster may not record the materializations."""
         due = partitions_due(self.partitions, known=self.materialized, asked_at=[], now=self.moment, horizon=HORIZON)
         assert isinstance(due, dg.PartitionKeyRange), due
-        there = set(self.live.rows)
+        there, horizon = self.live.listed(), self.within_horizon()
         loaded = self.load(self.window(due), resume=True, crash=crash)
         if loaded and recorded:
             self._record(due)
         if loaded and self.calm:
-            assert self.missing(self.within_horizon(), there) == set()
+            assert self.missing(horizon, there) == set()
 
     def night(self) -> None:
         """Load the partitions that the nightly schedule loads again."""
@@ -198,6 +236,7 @@ class History:
         taken: dict[str, Callable[[], None]] = {
             "tick": self.tick,
             "fault": self._faulty_tick,
+            "silence": self._silent_tick,
             "crash": lambda: self.tick(crash=True),
             "unrecorded": lambda: self.tick(recorded=False),
             "night": self.night,
@@ -217,6 +256,11 @@ class History:
         self.fault_in = self.chance.randrange(12)
         self.tick()
         self.fault_in = None
+
+    def _silent_tick(self) -> None:
+        self.silence_in = self.chance.randrange(12)
+        self.tick()
+        self.silence_in = None
 
     def _wait(self, seconds: int) -> None:
         for _ in range(self.chance.randrange(4)):
@@ -239,12 +283,12 @@ class History:
         return Window(start=start, end=windows[-1].end)
 
     def missing(self, window: Window, there: set[Row] | None = None) -> set[Row]:
-        """Return the service's rows in a window that the table lacks or has in another version.
+        """Return the rows that the service lists in a window, and that the table lacks or has in another version.
 
-        If `there` is given, only rows count that are in it and that the service still has.
+        If `there` is given, only rows count that are in it.
         """
         start = window.start and int(window.start.timestamp())
-        rows = set(self.live.rows) if there is None else there.intersection(self.live.rows)
+        rows = self.live.listed() if there is None else there & self.live.listed()
         inside = within(rows, Bounds(start=start, end=int(window.end.timestamp())))
         return {row for row in inside if self.table.get(row.id) != row}
 

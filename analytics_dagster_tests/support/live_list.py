@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from analytics_dagster.ingest.pagination import Bounds, ListOrder, PageRequest, paginate
+from analytics_dagster.ingest.pagination import Bounds, ListEnd, ListOrder, PageRequest, paginate
 
 NOW = 1_760_000_000
-MOST_REQUESTS = 2_000
+MOST_REQUESTS = 3_000
 """More requests than any list here takes: pagination that makes more does not end."""
 
 
@@ -27,10 +27,15 @@ class Row(NamedTuple):
 class ServedPage(NamedTuple):
     number: int
     rows: Sequence[Row]
+    envelope: object = None
 
 
-READING = ListOrder(key=attrgetter("id"), time=attrgetter("time"), ordered=True)
-UNORDERED = ListOrder(key=attrgetter("id"), time=attrgetter("time"), ordered=False)
+def key(row: Row) -> tuple[int] | None:
+    return None if row.id is None else (row.id,)
+
+
+READING = ListOrder(key=key, time=attrgetter("time"), ordered=True)
+UNORDERED = ListOrder(key=key, time=attrgetter("time"), ordered=False)
 
 
 def stay(_: "LiveList") -> None:
@@ -38,7 +43,13 @@ def stay(_: "LiveList") -> None:
 
 
 class LiveList:
-    """A list of the service, newest first. `happen` is called before each page is served."""
+    """A list of the service, newest first.
+
+    Attributes:
+        happen: Called before each page is served.
+        deepest: Number of the last page that the service lists, if it cuts the list.
+        envelope: The reply's `result` around the rows.
+    """
 
     def __init__(self, rows: Iterable[Row], page_size: int, happen: Callable[["LiveList"], None] = stay) -> None:
         self.rows = list(rows)
@@ -46,17 +57,28 @@ class LiveList:
         self.happen = happen
         self.served: list[int] = []
         self.next_id = -1
+        self.deepest: int | None = None
+        self.envelope: object = None
 
     def __repr__(self) -> str:
         return f"LiveList(page_size={self.page_size}, rows={self.rows})"
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass before a request."""
+
     def serve(self, number: int) -> ServedPage:
         self.happen(self)
         self.served.append(number)
-        return ServedPage(number, self.page(number))
+        return ServedPage(number, self.page(number), self.envelope)
 
     def page(self, number: int) -> Sequence[Row]:
+        if self.deepest and number > self.deepest:
+            return []
         return self.rows[(number - 1) * self.page_size : number * self.page_size]
+
+    @property
+    def pages(self) -> int:
+        return max(1, -(-len(self.rows) // self.page_size))
 
     @property
     def newest(self) -> int:
@@ -76,10 +98,11 @@ class LiveList:
 
 
 class Trip(NamedTuple):
-    """The requests of a pagination, and the rows of the pages it wanted, in the order of the requests."""
+    """The requests of a pagination, the rows of the pages it wanted, in the order of the requests, and its result."""
 
     requests: list[PageRequest]
     seen: list[Row]
+    end: ListEnd | None = None
 
     @property
     def fetches(self) -> int:
@@ -101,17 +124,18 @@ def drive(
         request = next(steps)
         while True:
             assert len(trip.requests) < MOST_REQUESTS, f"the pagination does not end: {trip.requests[-5:]}"
-            assert 1 <= len(request.numbers) <= (2 if request.look else read_ahead + request.proof)
+            assert 1 <= len(request.numbers) <= read_ahead + bool(request.proof)
             trip.requests.append(request)
+            live.wait(request.pause)
             order = list(range(len(request.numbers)))
             shuffle(order)
             served = {index: live.serve(request.numbers[index]) for index in order}
             pages = [served[index] for index in range(len(request.numbers))]
-            for page in () if request.look else pages[request.proof :]:
+            for page in pages[1:] if request.proof else pages:
                 trip.seen.extend(page.rows)
             request = steps.send(pages)
-    except StopIteration:
-        return trip
+    except StopIteration as stop:
+        return trip._replace(end=stop.value)
 
 
 def newest_first(count: int, apart: int = 60) -> list[Row]:
