@@ -21,7 +21,7 @@ from analytics_dagster.catalog import Column, ColumnType, Origin, Path, Resource
 from analytics_dagster.ingest.column_values import NestedValues, lenient_array, plausible_seconds, strict_array
 from analytics_dagster.ingest.errors import InvalidValueError
 from analytics_dagster.ingest.json_text import encode_rejected_row, json_array
-from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.redaction import path_tree, remove_paths, without_fields
 from analytics_dagster.ingest.schema import ARROW_TYPES, REJECTED_COLUMNS, arrow_schema
 from analytics_dagster.ingest.windows import Window

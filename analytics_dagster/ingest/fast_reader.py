@@ -19,7 +19,7 @@ from analytics_dagster.ingest.client import ApiClient, Pending, build_client
 from analytics_dagster.ingest.column_values import plausible_seconds
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.keyset import KeyRequest, KeysetPlan, NotObeyedError
-from analytics_dagster.ingest.pagination import (
+from analytics_dagster.ingest.lists import (
     DISORDER_SECONDS,
     Bounds,
     ListEnd,
@@ -28,9 +28,8 @@ from analytics_dagster.ingest.pagination import (
     PageRequest,
     PageRequests,
     UnsteadyListError,
-    paginate,
-    single_page,
 )
+from analytics_dagster.ingest.pagination import paginate, single_page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import find_rows
 from analytics_dagster.ingest.rest_config import endpoint_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from analytics_dagster.ingest.known_keys import NO_KEY, KnownKeys
-from analytics_dagster.ingest.pagination import DISORDER_SECONDS, PAUSE, Bounds, UnsteadyListError
+from analytics_dagster.ingest.lists import DISORDER_SECONDS, PAUSE, Bounds, UnsteadyListError
 
 LARGEST_LIMIT = 1_000
 LARGEST_REPLY = 2 * 2**20

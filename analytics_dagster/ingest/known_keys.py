@@ -9,7 +9,7 @@ Pure. `keyset.py` chooses requests by them.
 
 from collections.abc import Sequence
 
-from analytics_dagster.ingest.pagination import DISORDER_SECONDS, Bounds
+from analytics_dagster.ingest.lists import DISORDER_SECONDS, Bounds
 
 NO_KEY = 2**63 - 1
 """Above every key."""

@@ -30,124 +30,44 @@ begins again at its head after more pages than those is left in its third round.
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Generator, Hashable, Sequence
 from enum import Enum, auto
-from functools import cached_property
-from itertools import accumulate, takewhile
-from typing import Any, NamedTuple
+from itertools import takewhile
+
+from analytics_dagster.ingest.lists import (
+    DISORDER_SECONDS,
+    PAUSE,
+    Bounds,
+    ListEnd,
+    ListOrder,
+    Page,
+    PageRequest,
+    PageRequests,
+    UnsteadyListError,
+)
+from analytics_dagster.ingest.seen_pages import (
+    LEAPT_PAGES,
+    Batch,
+    Identity,
+    SeenPage,
+    deepest_reached,
+    moved,
+    moved_up,
+    repeats_above,
+    shows_again,
+)
 
 logger = logging.getLogger(__name__)
-
-DISORDER_SECONDS = 60
-"""Seconds by which rows of a list may be out of order; the service shows a few. More of them widen the margins."""
-
-PAUSE = 1.0
-"""Seconds after which an answer that would end a list is asked for again."""
 
 PROOFS_OF_LIFE = 5
 """Pages with rows that are asked for again, a pause apart, before a service that lists nothing is given up."""
 
 SPARE_PAGES = 200
 PAGES_PER_FIND = 10
+"""Most pages of a walk: the first, and the second for each page that showed a new row."""
 
 MOST_COUNTED = 100_000
 """Rows of a list up to which its keys are compared with the service's `total_count`; their keys take memory."""
-
-
-class UnsteadyListError(Exception):
-    """The pages of a list contradict each other, so that its end cannot be told. The message is a clause."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """One page of a list.
-
-    Attributes:
-        number: Number of the page, from 1.
-        rows: Raw rows.
-        envelope: The reply's `result` around them.
-        read_at: When the request was sent, UTC.
-    """
-
-    number: int
-    rows: list[Any]
-    envelope: Any
-    read_at: datetime
-
-
-@dataclass(frozen=True)
-class PageRequest:
-    """Pages to fetch together.
-
-    Attributes:
-        wanted: Numbers of the pages whose rows are wanted.
-        proof: Number of a page to fetch as well, first, to see if its rows moved; None for no page. Its rows are not
-            wanted.
-        pause: Seconds to wait before the request.
-    """
-
-    wanted: tuple[int, ...]
-    proof: int | None = None
-    pause: float = 0.0
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Numbers of all pages to fetch."""
-        return self.wanted if self.proof is None else (self.proof, *self.wanted)
-
-
-@dataclass(frozen=True)
-class ListEnd:
-    """The proven end of a list, above the window's start if it has one.
-
-    Attributes:
-        oldest: Time of the oldest row of its last page, in epoch seconds; None if the list is empty.
-        empty: Whether it has no rows.
-    """
-
-    oldest: int | None = None
-    empty: bool = False
-
-
-PageRequests = Generator[PageRequest, Sequence[Page], ListEnd | None]
-"""A generator of requests; it is sent their pages in the order of `PageRequest.numbers`.
-
-It returns the end of the list, or None if the window begins below the list's end, or the rows have no times.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListOrder:
-    """The order of a list.
-
-    Attributes:
-        key: Returns the key of a raw row, a tuple; None if the value is not a row.
-        time: Returns the time of a raw row by which the list is ordered, in epoch seconds; None if it is implausible,
-            so that it does not influence the choice of pages.
-        ordered: Whether the list is ordered by that time. An unordered list is read page by page.
-    """
-
-    key: Callable[[Any], Hashable]
-    time: Callable[[Any], int | None]
-    ordered: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """The wanted part of a list.
-
-    Attributes:
-        start: First time, in epoch seconds of the list's order; None for no bound.
-        end: First time that is no longer wanted; None for no bound.
-        known_key: Largest key that earlier loads covered, if keys grow with time: rows with larger keys are wanted too.
-    """
-
-    start: int | None = None
-    end: int | None = None
-    known_key: int | None = None
-
 
 ROWS_AHEAD = 4_000
 """Most rows of one request, whatever the page size: parsed rows take memory."""
@@ -155,118 +75,14 @@ ROWS_AHEAD = 4_000
 _WRONG_GUESSES = 2
 """After this many guesses that left more than half of the pages, bisect: the rows are not evenly spread."""
 
-_LEAPT_PAGES = 8
-"""A page that is seen again this many pages deeper was not pushed there: the service repeats it."""
-
 _ROUNDS = 3
 """A list that began again this many times has no end."""
-
-_Identity = tuple[Hashable, int | None]
-"""A version of a row: its key and its time. A row that moved to the head is another version."""
 
 _REMEMBERED_PAGES = 100
 """Pages whose rows are recognised when a burst of new rows pushes them deeper."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """The keys and times of a page that was read.
-
-    Attributes:
-        new: Whether it showed a row that no remembered page showed.
-        arrived: Whether each such row is newer than the first page, so that it may have arrived since the walk began.
-    """
-
-    number: int
-    entries: tuple[_Identity, ...]
-    new: bool
-    arrived: bool
-
-    @cached_property
-    def identities(self) -> frozenset[_Identity]:
-        return frozenset(entry for entry in self.entries if entry[0] is not None)
-
-    @cached_property
-    def times(self) -> tuple[int, ...]:
-        return tuple(time for _, time in self.entries if time is not None)
-
-    @property
-    def empty(self) -> bool:
-        return not self.entries
-
-    @property
-    def largest_key(self) -> int | None:
-        """The largest key that is a single integer."""
-        keys = (key for key, _ in self.identities if isinstance(key, tuple))
-        return max((key[0] for key in keys if len(key) == 1 and type(key[0]) is int), default=None)
-
-    def wholly_newer(self, end: int, margin: int) -> bool:
-        return bool(self.times) and min(self.times) >= end + margin
-
-    def wholly_older(self, start: int, margin: int) -> bool:
-        return bool(self.times) and max(self.times) < start - margin
-
-    def disorder(self) -> int:
-        """Return the most seconds by which a row is newer than one before it on the page."""
-        return max(
-            (time - least for time, least in zip(self.times, accumulate(self.times, min), strict=True)), default=0
-        )
-
-
-class _Batch(NamedTuple):
-    """Pages that were fetched together, and the page with rows above them, which was fetched before."""
-
-    anchor: _Seen
-    pages: list[_Seen]
-
-
-def _moved(before: _Seen, after: _Seen) -> bool:
-    """Return whether the rows below a page may have moved between two readings of it."""
-    if before.entries == after.entries:
-        return False
-    stayed = len(before.entries) == len(after.entries) and before.entries[-1] == after.entries[-1]
-    return not stayed or before.entries[-1][0] is None
-
-
-def _moved_up(before: _Seen, after: _Seen) -> bool:
-    """Return whether rows from below a page moved into it: it ends with another row, and others are still there."""
-    others = before.identities & after.identities
-    return bool(others) and after.entries[-1][0] is not None and after.entries[-1] not in others
-
-
-def _deepest_reached(batch: _Batch, again: Sequence[_Seen]) -> _Seen | None:
-    """Return the deepest page above which no row is hidden; None if no page of a batch hides one.
-
-    A page that was fetched again follows its upper neighbour without a gap, because it was served later and rows only
-    moved down. Pages that share a row leave no gap.
-    """
-    reached = [batch.pages[0]]
-    rows = set(reached[0].identities)
-    others = [page for page in (*batch.pages[1:], *again) if not page.empty]
-    while True:
-        neighbours = {page.number + 1 for page in reached if page in batch.pages}
-        found = [page for page in others if page.identities & rows or (page in again and page.number in neighbours)]
-        if batch.pages[-1] in found:
-            return None
-        if not found:
-            return max(reached, key=lambda page: page.number)
-        others = [page for page in others if page not in found]
-        reached += found
-        rows = rows.union(*(page.identities for page in found))
-
-
-def _repeats_above(upper: _Seen, lower: _Seen) -> bool:
-    """Return whether a page repeats one above it, as if the service ignored the page number."""
-    leapt = lower.number - upper.number >= _LEAPT_PAGES
-    return lower.identities <= upper.identities or (leapt and not lower.new)
-
-
-def _shows_again(page: _Seen, upper: _Seen) -> bool:
-    """Return whether a page above shows a row of a page that was read before it."""
-    return bool(page.identities & upper.identities) if page.identities else page.entries == upper.entries != ()
-
-
-def _guess(upper: _Seen, lower: _Seen, end: int) -> int:
+def _guess(upper: SeenPage, lower: SeenPage, end: int) -> int:
     """Return the page between two that would be the last wholly newer than `end` if rows were evenly spread."""
     newer, older = min(upper.times), max(lower.times, default=None)
     if older is None or not older < newer:
@@ -335,25 +151,25 @@ class _Walk:
         """Pages of the next request at most: fewer after rows moved too far to tell that pages leave no gap."""
         self._hurries = False
         """Whether to prove each request at once rather than with the next one, because rows move fast."""
-        self._first: _Seen | None = None
+        self._first: SeenPage | None = None
         """Page 1, as it was first read."""
-        self._head: _Seen | None = None
+        self._head: SeenPage | None = None
         """Page 1, as it was last read."""
-        self._recent: deque[_Seen] = deque(maxlen=_REMEMBERED_PAGES)
+        self._recent: deque[SeenPage] = deque(maxlen=_REMEMBERED_PAGES)
         self._newest = 0
         """Newest time on the first page that had times."""
         self._above = self._below = DISORDER_SECONDS
         """Margins around the window, in seconds."""
         self._whole = bounds.start is None and bounds.end is None
-        self._skipped: _Seen | None = None
+        self._skipped: SeenPage | None = None
         """The page after which reading began, if others were skipped before it."""
-        self._last: _Seen | None = None
+        self._last: SeenPage | None = None
         """The deepest page with rows above which every row was seen, but for the pages of `_unproven`."""
         self._number = 1
         """The page to request next."""
         self._asked = 0
         """Pages requested in order so far."""
-        self._unproven: _Batch | None = None
+        self._unproven: Batch | None = None
         """Pages of the latest request, if no later request proved yet that they hide no row."""
         self._holes: set[int] = set()
         """Empty pages that have rows after them."""
@@ -368,9 +184,9 @@ class _Walk:
         self._passed = self._rounds = 0
         self._doubted_until = 0
         """Pages to pass before a page that seems to repeat another is doubted again: each doubt costs a request."""
-        self._landmark: _Seen | None = None
+        self._landmark: SeenPage | None = None
         """A page that is met again if the list goes round."""
-        self._last_row: _Identity | None = None
+        self._last_row: Identity | None = None
         """Last row of the list before the latest pause."""
         self._counted: int | None = None
         """Smallest `total_count` of a reply."""
@@ -404,7 +220,7 @@ class _Walk:
 
     def _ask(
         self, *wanted: int, proof: int | None = None, pause: float = 0.0
-    ) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
+    ) -> Generator[PageRequest, Sequence[Page], list[SeenPage]]:
         """Fetch pages and return them, the proof first."""
         self._fetched += len(wanted) + (proof is not None)
         if self._fetched > SPARE_PAGES + PAGES_PER_FIND * self._found:
@@ -433,14 +249,14 @@ class _Walk:
                 "service repeats its pages, or the list grows faster than it can be read"
             )
 
-    def _ask_in_turn(self, numbers: Sequence[int]) -> Generator[PageRequest, Sequence[Page], list[_Seen]]:
+    def _ask_in_turn(self, numbers: Sequence[int]) -> Generator[PageRequest, Sequence[Page], list[SeenPage]]:
         """Fetch pages in requests of at most `read_ahead`."""
         seen = []
         for first in range(0, len(numbers), self._most):
             seen += yield from self._ask(*numbers[first : first + self._most])
         return seen
 
-    def _remember(self, page: Page) -> _Seen:
+    def _remember(self, page: Page) -> SeenPage:
         key, time = self._order.key, self._order.time
         entries = tuple((key(row), time(row)) for row in page.rows)
         if not self._newest:
@@ -452,21 +268,21 @@ class _Walk:
                 new, arrived = True, row[1] is not None and row[1] > self._newest
             if not arrived:
                 break
-        seen = _Seen(page.number, entries, new, arrived and new)
+        seen = SeenPage(page.number, entries, new, arrived and new)
         total = page.envelope.get("total_count") if self._whole and type(page.envelope) is dict else None
         if type(total) is int and total <= MOST_COUNTED:
             self._counted = total if self._counted is None else min(self._counted, total)
             self._keys.update(row_key for row_key, _ in seen.identities)
         return seen
 
-    def _knows(self, row: _Identity, besides: _Seen | None = None) -> bool:
+    def _knows(self, row: Identity, besides: SeenPage | None = None) -> bool:
         """Return whether a remembered page, or page 1, shows a row."""
         pages = (*self._recent, self._head) if self._head else self._recent
         return any(row in page.identities for page in pages if page is not besides)
 
     # -- seeking ------------------------------------------------------------------------------------------
 
-    def _seek(self, end: int) -> Generator[PageRequest, Sequence[Page], _Seen | None]:
+    def _seek(self, end: int) -> Generator[PageRequest, Sequence[Page], SeenPage | None]:
         """Find the last page that is wholly newer than `end`, by galloping and bisecting.
 
         Returns page 1 if not even that is wholly newer, None if the list is empty. Rows that arrive meanwhile move
@@ -474,11 +290,11 @@ class _Walk:
         it was read on the way: that was before the returned one.
         """
         self._ceiling = None
-        upper: _Seen | None = None
+        upper: SeenPage | None = None
         number = 1
         while True:
             lower = yield from self._sound(upper, number)
-            if not lower.wholly_newer(end, self._above) or (upper and _repeats_above(upper, lower)):
+            if not lower.wholly_newer(end, self._above) or (upper and repeats_above(upper, lower)):
                 break
             upper, number = lower, number * 2
         if upper is None:
@@ -494,7 +310,7 @@ class _Walk:
             wrong = wrong + 1 if lower.number - upper.number > distance // 2 else 0
         return upper
 
-    def _sound(self, upper: _Seen | None, number: int) -> Generator[PageRequest, Sequence[Page], _Seen]:
+    def _sound(self, upper: SeenPage | None, number: int) -> Generator[PageRequest, Sequence[Page], SeenPage]:
         """Fetch a page below `upper`, and measure its order."""
         head = self._head
         (page,) = yield from self._ask(number)
@@ -503,7 +319,7 @@ class _Walk:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read(self, skipped: _Seen | None) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _read(self, skipped: SeenPage | None) -> Generator[PageRequest, Sequence[Page], bool]:
         """Read pages in order from the one after `skipped` to the window's start or the list's end.
 
         Returns whether that was all. It was not if rows of the window may stand above `skipped`.
@@ -532,10 +348,10 @@ class _Walk:
             resume = None
             rows = list(takewhile(lambda page: not page.empty, pages))
             if anchor and len(rows) > 1 and self._hurries:
-                resume = yield from self._prove(_Batch(anchor, rows))
+                resume = yield from self._prove(Batch(anchor, rows))
                 pages = pages[:1] if resume else pages[: len(rows) + 1]
             elif anchor and rows:
-                self._unproven = _Batch(anchor, [])
+                self._unproven = Batch(anchor, [])
             ending = yield from self._advance(pages, anchor)
             if ending and self._unproven and len(self._unproven.pages) > 1:
                 resume = yield from self._prove(self._unproven)
@@ -551,7 +367,7 @@ class _Walk:
         return not self._skips_too_much()
 
     def _advance(
-        self, pages: Sequence[_Seen], anchor: _Seen | None
+        self, pages: Sequence[SeenPage], anchor: SeenPage | None
     ) -> Generator[PageRequest, Sequence[Page], "_Ending | None"]:
         """Go through the pages of a request. Return the ending if one of them is the last, to be proven."""
         gaps = len(pages) > 1 or (self._skipped is not None)
@@ -575,7 +391,7 @@ class _Walk:
                 return _Ending.WINDOW_START
         return None
 
-    def _go_on_after(self, page: _Seen | None) -> None:
+    def _go_on_after(self, page: SeenPage | None) -> None:
         self._last = page
         self._number = page.number + 1 if page else 1
         if page and page.times:
@@ -598,7 +414,7 @@ class _Walk:
         left = (oldest - (start - self._below)) / max(1, max(last.times) - oldest)
         return min(size, 1 + max(0, math.ceil(left)))
 
-    def _is_below_window(self, page: _Seen) -> bool:
+    def _is_below_window(self, page: SeenPage) -> bool:
         """Return whether a page is wholly older than the window, and none of its keys is a new one.
 
         Page 1 never is: only a second page shows that the list is newest first.
@@ -614,7 +430,7 @@ class _Walk:
         return bool(end is not None and self._skipped and not self._skipped.wholly_newer(end, self._above))
 
     def _measure_disorder(
-        self, upper: _Seen | None, page: _Seen, before: _Seen | None, *, gaps: bool
+        self, upper: SeenPage | None, page: SeenPage, before: SeenPage | None, *, gaps: bool
     ) -> Generator[PageRequest, Sequence[Page], bool]:
         """Widen the margins if a row is newer than one above it. Return whether the page is in order.
 
@@ -638,7 +454,7 @@ class _Walk:
             ]
             if unseen and before and (gaps or min(unseen) > self._newest):
                 (now,) = yield from self._ask(proof=before.number)
-                unseen = [] if _moved(before, now) else unseen
+                unseen = [] if moved(before, now) else unseen
         if unseen and upper:
             above = max(above, max(unseen) - min(upper.times))
             below = max(unseen) - (max(upper.times) if self._ceiling is None else self._ceiling)
@@ -653,7 +469,9 @@ class _Walk:
 
     # -- ends ---------------------------------------------------------------------------------------------
 
-    def _has_none_after(self, empty: _Seen, pages: Sequence[_Seen]) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _has_none_after(
+        self, empty: SeenPage, pages: Sequence[SeenPage]
+    ) -> Generator[PageRequest, Sequence[Page], bool]:
         """Return whether the pages after an empty one are empty too."""
         later = [page for page in pages if page.number > empty.number]
         if not later:
@@ -691,7 +509,7 @@ class _Walk:
             f"page {self._number} is empty, and so are the pages before it, which had rows when they were read first"
         )
 
-    def _repeats(self, page: _Seen) -> Generator[PageRequest, Sequence[Page], bool]:
+    def _repeats(self, page: SeenPage) -> Generator[PageRequest, Sequence[Page], bool]:
         """Return whether the service repeats a page, before and after a pause.
 
         Then a page without a new row shows rows that a page above it shows before and afterwards. In a list that grows,
@@ -705,25 +523,25 @@ class _Walk:
         if not page.identities and page.entries != above.entries:
             return False
         (now,) = yield from self._ask(proof=above.number)
-        if not _shows_again(page, now):
+        if not shows_again(page, now):
             self._doubted_until = 2 * self._passed + 1
             return False
         (again,) = yield from self._ask(page.number, pause=PAUSE)
         (now,) = yield from self._ask(proof=above.number)
-        return not again.new and _shows_again(again, now)
+        return not again.new and shows_again(again, now)
 
-    def _page_above_like(self, page: _Seen) -> _Seen | None:
+    def _page_above_like(self, page: SeenPage) -> SeenPage | None:
         """Return the page above one if it showed the same last row, or a page far above it that showed all its rows."""
         last = self._last
         if last is None or page.number <= last.number:
             return None
         if page.entries[-1] in last.entries:
             return last
-        far = page.number - _LEAPT_PAGES
+        far = page.number - LEAPT_PAGES
         pages = (*self._recent, self._head) if self._head else self._recent
         return next((seen for seen in pages if seen.number <= far and seen.entries == page.entries), None)
 
-    def _watch_for_rounds(self, page: _Seen) -> None:
+    def _watch_for_rounds(self, page: SeenPage) -> None:
         """Raise if the list goes round: a page is remembered at ever longer intervals (Brent) and met again deeper."""
         self._passed += 1
         mark = self._landmark
@@ -750,8 +568,8 @@ class _Walk:
     # -- proving ------------------------------------------------------------------------------------------
 
     def _prove(
-        self, batch: _Batch, anchor: _Seen | None = None
-    ) -> Generator[PageRequest, Sequence[Page], _Seen | None]:
+        self, batch: Batch, anchor: SeenPage | None = None
+    ) -> Generator[PageRequest, Sequence[Page], SeenPage | None]:
         """Fetch pages again that may hide a row between them.
 
         Args:
@@ -761,20 +579,20 @@ class _Walk:
         Returns:
             The page to go on after if rows may be hidden still; None if not.
         """
-        again: list[_Seen] = []
+        again: list[SeenPage] = []
         deeper = tuple(page.number for page in batch.pages[1:])
         if anchor is None:
             anchor, *again = yield from self._ask(*(deeper if self._hurries else ()), proof=batch.anchor.number)
-        if not _moved(batch.anchor, anchor):
+        if not moved(batch.anchor, anchor):
             self._hurries = False
             return None
-        if _moved_up(batch.anchor, anchor):
+        if moved_up(batch.anchor, anchor):
             again = yield from self._ask_in_turn([batch.anchor.number, *(page.number for page in batch.pages[:-1])])
             return None
         if not deeper:
             return None
         again = again or (yield from self._ask(*deeper))
-        reached = _deepest_reached(batch, again)
+        reached = deepest_reached(batch, again)
         self._limit = max(1, self._limit // 2) if reached else min(self._most, 2 * self._limit)
         self._hurries = self._hurries or reached is not None
         return reached

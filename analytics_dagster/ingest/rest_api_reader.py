@@ -16,7 +16,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_dagster.ingest.client import Traffic, build_endpoint, give_up_advice
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body, service_time
 

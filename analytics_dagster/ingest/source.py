@@ -21,7 +21,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 from analytics_dagster.catalog import Resource, table_columns
 from analytics_dagster.ingest.arrow import TableBuilder
 from analytics_dagster.ingest.fast_reader import read_fast
-from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.rest_api_reader import read_rest_api
 from analytics_dagster.ingest.schema import REJECTED_ROWS, column_hints

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from analytics_dagster.ingest.keyset import NotObeyedError
-from analytics_dagster.ingest.pagination import PAUSE, Bounds, UnsteadyListError
+from analytics_dagster.ingest.lists import PAUSE, Bounds, UnsteadyListError
 from analytics_dagster_tests.support.keyed_list import KeyedList, Row, build_rows, read
 
 pytestmark = pytest.mark.full_pauses

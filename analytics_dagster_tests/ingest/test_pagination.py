@@ -14,18 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_dagster.ingest.pagination import (
-    PAGES_PER_FIND,
-    PAUSE,
-    SPARE_PAGES,
-    Bounds,
-    ListEnd,
-    ListOrder,
-    Page,
-    PageRequest,
-    UnsteadyListError,
-    single_page,
-)
+from analytics_dagster.ingest.lists import PAUSE, Bounds, ListEnd, ListOrder, Page, PageRequest, UnsteadyListError
+from analytics_dagster.ingest.pagination import PAGES_PER_FIND, SPARE_PAGES, single_page
 from analytics_dagster_tests.support.live_list import (
     NOW,
     READING,

@@ -15,7 +15,7 @@ from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from analytics_dagster.catalog import RESOURCES, get_resource
 from analytics_dagster.ingest import read_request
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.pagination import Page
+from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.source import READERS

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from analytics_dagster.catalog import Resource, get_resource
 from analytics_dagster.defs.partitions import build_partitions, partitions_due, partitions_to_reread
-from analytics_dagster.ingest.pagination import DISORDER_SECONDS, Bounds, ListEnd, UnsteadyListError
+from analytics_dagster.ingest.lists import DISORDER_SECONDS, Bounds, ListEnd, UnsteadyListError
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.windows import Window, loaded_through
 from analytics_dagster_tests.support.live_list import NOW, LiveList, Row, ServedPage, drive, within

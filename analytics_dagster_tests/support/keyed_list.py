@@ -7,7 +7,7 @@ from random import Random
 from typing import Literal
 
 from analytics_dagster.ingest.keyset import KeyRequest, KeysetPlan
-from analytics_dagster.ingest.pagination import Bounds
+from analytics_dagster.ingest.lists import Bounds
 
 NEWEST = 1_790_000_000
 ROW_BYTES = 1_300

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from analytics_dagster.ingest.pagination import Bounds, ListEnd, ListOrder, PageRequest, paginate
+from analytics_dagster.ingest.lists import Bounds, ListEnd, ListOrder, PageRequest
+from analytics_dagster.ingest.pagination import paginate
 
 NOW = 1_760_000_000
 MOST_REQUESTS = 3_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from analytics_dagster.ingest.pagination import PAUSE
+from analytics_dagster.ingest.lists import PAUSE
 from analytics_dagster_tests.benchmark.bench import LARGE_PAGE, PAGE, SPACING, Bench, build_job
 from analytics_dagster_tests.benchmark.measurements import (
     BY_PAGE,
