@@ -94,6 +94,8 @@ class KeysetPlan:
         """Whether the reply with the lowest keys had as many rows as requested."""
         self._obeyed: bool | None = None
         self._seeking = bounds.end is not None
+        self._older_below = 0
+        """Largest key below which the first row is not newer than the window."""
         self._guesses = 0
         self._floor: int | None = None
         """Key below which a reply was empty."""
@@ -143,6 +145,10 @@ class KeysetPlan:
             return self._due(KeyRequest(guess, self._first_limit), now)
         self._seeking = False
         gaps = list(self._gaps())
+        if self._bounds.start is None and self._end_seen_at is None:
+            if due := self._due(self._seek_end(gaps[-1]), now):
+                return due
+            gaps.reverse()
         for bottom, top in gaps:
             if bottom == 0 and self._floor is not None and self._floor >= top:
                 request = self._prove_end()
@@ -213,6 +219,27 @@ class KeysetPlan:
         ahead = 2 * self._read_ahead * self._limit * self.keys.per_row
         return max(1, int(top - max(ahead, self.keys.highest - top)))
 
+    # -- the list's end, if it is wanted ------------------------------------------------------------------
+
+    def _seek_end(self, gap: tuple[int, int]) -> KeyRequest | None:
+        """Return a small request that looks for the list's end below the lowest known row; None if it is near.
+
+        The end is read early, so that the pause before its proof overlaps with reading.
+        """
+        bottom, top = gap
+        looking = self._tops(0, top) or not self._full  # a short reply may be the end
+        if bottom or looking or self.seen_keys_only or self._guesses >= _MOST_GUESSES:
+            return None
+        reply = int(self._limit * self.keys.per_row)
+        if self._floor is not None and top - self._floor <= reply:
+            return None
+        deeper = top - 4 * max(reply, self.keys.highest - top)
+        key = deeper if self._floor is None else (self._floor + top) // 2
+        if key <= 0:
+            return None
+        self._guesses += 1
+        return KeyRequest(key, self._first_limit)
+
     # -- the window's end ---------------------------------------------------------------------------------
 
     def _guess(self) -> int | None:
@@ -221,10 +248,10 @@ class KeysetPlan:
         if self.keys.nearest_newer is None or self.seen_keys_only or self._guesses >= _MOST_GUESSES:
             return None
         key, time = self.keys.nearest_newer
-        low = max(self.keys.nearest_older, self._floor or 0)
+        low = max(self.keys.nearest_older, self._older_below, self._floor or 0)
         wanted = self.keys.estimate(self._bounds.end + DISORDER_SECONDS)
-        if self._floor is not None and wanted <= self._floor:
-            wanted = (self._floor + key) // 2
+        if wanted <= low:
+            wanted = (low + key) // 2
         enough = max(self._limit, _RUN) * self.keys.per_row / 2
         if time <= self._bounds.end + 2 * DISORDER_SECONDS or key - max(wanted, low) <= enough:
             return None
@@ -264,6 +291,8 @@ class KeysetPlan:
             return ()
         self._attempts.pop(request.below, None)
         self._learn(request, keyed, size, seconds)
+        if self._seeking and request.below is not None and keyed[0][0] <= self.keys.nearest_older:
+            self._older_below = max(self._older_below, request.below)
         if self._floor is not None and keyed[-1][0] < self._floor:
             self._floor = None
         lowest = self._low_keys[0] if self._low_keys else NO_KEY

@@ -26,7 +26,7 @@ def within(rows: list[Row], bounds: Bounds) -> set[Row]:
 # -- what it takes ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("latency", "requests", "seconds"), [(0.1, 130, 3.0), (0.005, 115, 1.5)])
+@pytest.mark.parametrize(("latency", "requests", "seconds"), [(0.1, 140, 2.5), (0.005, 125, 1.2)])
 def test_a_long_list_is_read_side_by_side_in_few_large_replies(latency: float, requests: int, seconds: float) -> None:
     keyed = KeyedList(build_rows(100_000))
 
@@ -56,6 +56,19 @@ def test_a_window_deep_in_the_list_is_found_by_interpolation(spread: str, reques
 
     assert within(rows, bounds) <= set(reading.rows)
     assert len(keyed.requests) <= requests
+
+
+def test_a_window_that_ends_in_a_gap_of_the_keys_is_found_without_asking_twice() -> None:
+    rows = build_rows(8_000, spacing=3)
+    newer = [(key + 4_000_000_000, time + 900) for key, time in rows[:6_000]]
+    end = newer[-1][1] - 300
+    bounds = Bounds(start=end - HOUR, end=end)
+    keyed = KeyedList([*newer, *rows[6_000:]])
+
+    reading = read(keyed, bounds)
+
+    assert within(keyed.rows, bounds) <= set(reading.rows)
+    assert len({request.below for request in keyed.requests}) == len(keyed.requests) <= 20
 
 
 def test_a_tick_with_nothing_new_takes_two_requests() -> None:
