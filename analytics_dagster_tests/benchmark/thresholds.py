@@ -122,7 +122,7 @@ FULL_LOADS = (
         unit="times the floor",
     ),
     Threshold(
-        name="100,000 occurrences by page, 20 a page, without the pause that proves the end, as before the reader by key",
+        name="100,000 occurrences by page, 20 a page, without the pause at the end, as before the reader by key",
         figure=_seconds_ratio_without_pause("small-pages", BY_PAGE, FLOOR),
         limit=BEFORE_KEYSET,
         unit="times the floor",
