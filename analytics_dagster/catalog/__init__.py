@@ -9,7 +9,7 @@ README's table. An eleventh resource is one more entry in `resources.py`.
     columns = {resource.name: table_columns(resource) for resource in RESOURCES}
 """
 
-from analytics_dagster.catalog.loader_columns import table_columns
+from analytics_dagster.catalog.loader_columns import LOAD_ID, table_columns
 from analytics_dagster.catalog.model import (
     GROUPS,
     Column,
@@ -26,6 +26,7 @@ from analytics_dagster.catalog.resources import RESOURCES, get_resource
 
 __all__ = [
     "GROUPS",
+    "LOAD_ID",
     "RESOURCES",
     "Column",
     "ColumnType",

@@ -31,10 +31,18 @@ REMOVED_AT = Column(
     nullable=True,
     description="The time of the first complete listing that lacked the row; null while the service lists it.",
 )
-"""Column of the tables whose listings are complete."""
+LOAD_ID = Column(
+    name="load_id",
+    type=ColumnType.TEXT,
+    nullable=True,
+    description="The listing that had the row last; null if a version before this column wrote it.",
+)
+
+LISTING_COLUMNS = (REMOVED_AT, LOAD_ID)
+"""Columns of the tables whose listings are complete."""
 
 
 def table_columns(resource: Resource) -> tuple[Column, ...]:
     """Return all columns of a resource's table, in order."""
-    removed = (REMOVED_AT,) if resource.complete_listing else ()
-    return (*resource.stored_columns, *BOOKKEEPING_COLUMNS, *removed)
+    listing = LISTING_COLUMNS if resource.complete_listing else ()
+    return (*resource.stored_columns, *BOOKKEEPING_COLUMNS, *listing)

@@ -195,6 +195,7 @@ class Resource:
         keyset: Keyset pagination, beside the numbered pages; None if the service has none.
         key_grows: Whether new rows have larger primary keys than old ones, approximately.
         cursor: Timestamp column that tells when a row last changed, as far as the service records it.
+        cursor_moves: Whether the cursor of a row changes, so that the row leaves the window that it was loaded in.
         ordered_by: Timestamp column that orders the list, newest first; it makes the resource incremental.
         lookback: Time before a window in which rows are read again, because they can change after the fact.
         changes_silently: Rows change without moving the cursor, so the nightly refresh reads all of them.
@@ -223,6 +224,7 @@ class Resource:
     keyset: Keyset | None = None
     key_grows: bool = False
     cursor: str | None = None
+    cursor_moves: bool = False
     ordered_by: str | None = None
     lookback: timedelta = timedelta(0)
     changes_silently: bool = False
@@ -260,6 +262,7 @@ class Resource:
             or not (self.lookback or self.changes_silently),
             "complete_listing must be set for listed_within": self.complete_listing or not self.listed_within,
             "primary_key must be one column for watermark": len(self.primary_key) == 1 or not self.watermark,
+            "cursor must be set for cursor_moves": self.cursor or not self.cursor_moves,
             "cursor must be set for references": self.cursor or not self.references,
             "refresh_after and complete_listing must be left out with ordered_by": not self.incremental
             or not (self.refresh_after or self.complete_listing),
@@ -270,6 +273,11 @@ class Resource:
     def incremental(self) -> bool:
         """Whether it is loaded in windows of its cursor."""
         return self.ordered_by is not None
+
+    @property
+    def names_project(self) -> bool:
+        """Whether its rows name the project that they belong to, in the column `project_id`."""
+        return any(column.name == "project_id" for column in self.columns)
 
     @property
     def group(self) -> Group:

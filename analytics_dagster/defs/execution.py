@@ -1,5 +1,7 @@
 """Execution of the three `@dlt_assets`: loads the selected resources one after the other, and yields their results.
 
+A run that is executed again goes on where the first one stopped.
+
 A resource that fails does not stop the others: the run records those that loaded, then fails with the name and the
 error of each that did not. Small lists are loaded first, so that deploys do not wait behind a storm of occurrences.
 
@@ -13,11 +15,13 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from tempfile import gettempdir
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
 from dlt.common.warnings import DltDeprecationWarning
+from dlt.extract.source import DltSource
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.metadata import build_metadata
@@ -55,6 +59,7 @@ def load_selected(
     """
     selected = order_loads(resource for resource in resources if asset_key(resource) in context.selected_asset_keys)
     failed: dict[str, str] = {}
+    since = None if resume else _began_first(context)
     try:
         settings = load_settings()
         if settings.sandbox:
@@ -62,8 +67,9 @@ def load_selected(
         with open_loader(settings) as loader:
             for resource in selected:
                 try:
-                    load = loader.begin(resource, window, resume=resume)
-                    _run_pipeline(context, dlt, load)
+                    load = loader.begin(resource, window, resume=resume, loaded_since=since)
+                    for source in load.sources():
+                        _run_pipeline(context, dlt, load, source)
                     report = load.finish()
                 except Exception as error:  # any error, so that the other resources load
                     failed[resource.name] = message = failure_message(error, resource.name)
@@ -85,15 +91,20 @@ def order_loads(resources: Iterable[Resource]) -> list[Resource]:
     return sorted(resources, key=lambda resource: resource.keyset is not None)
 
 
-def _run_pipeline(context: dg.AssetExecutionContext, dlt: DagsterDltResource, load: Load) -> None:
-    """Run a load's dlt pipeline inside a Dagster run, unless its coverage leaves nothing to read."""
-    if load.source is None:
-        return
+def _began_first(context: dg.AssetExecutionContext) -> datetime | None:
+    """Return when the first run of a re-execution began, UTC: what it loaded stays loaded; None for a first run."""
+    root = context.run.root_run_id
+    record = context.instance.get_run_record_by_id(root) if root else None
+    return record.create_timestamp.astimezone(UTC) if record else None
+
+
+def _run_pipeline(context: dg.AssetExecutionContext, dlt: DagsterDltResource, load: Load, source: DltSource) -> None:
+    """Run one source of a load inside a Dagster run."""
     with warnings.catch_warnings():
         # dagster-dlt calls a method that dlt 1.30 deprecated. To go once it calls `abort_packages`.
         warnings.simplefilter("ignore", DltDeprecationWarning)
         # Its results are dropped for those of `load_selected`, which also have the figures of an empty load.
-        deque(dlt.run(context=context, dlt_source=load.source, dlt_pipeline=load.pipeline), maxlen=0)
+        deque(dlt.run(context=context, dlt_source=source, dlt_pipeline=load.pipeline), maxlen=0)
 
 
 def failure_message(error: BaseException, name: str) -> str:

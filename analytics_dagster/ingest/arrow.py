@@ -32,6 +32,9 @@ Row = dict[str, Any]
 ROWS_TYPED_TOGETHER = 2_000
 """Rows that are typed together: an Arrow array of one value costs nearly as much as one of a thousand."""
 
+_LARGEST_ID = 2**63
+"""Below which an id fits a bigint."""
+
 _Values = list[Any]
 
 
@@ -46,6 +49,7 @@ class RowCounts:
         rejected: Rows that do not fit.
         unknown_fields: Names of fields that the catalog does not know.
         newest: Newest cursor in the tables.
+        projects: Projects that the rows name.
     """
 
     read: int = 0
@@ -54,11 +58,13 @@ class RowCounts:
     rejected: int = 0
     unknown_fields: set[str] = field(default_factory=set)
     newest: datetime | None = None
+    projects: set[int] = field(default_factory=set)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts by name, as JSON values."""
         newest = self.newest and self.newest.isoformat()
-        return {**asdict(self), "unknown_fields": sorted(self.unknown_fields), "newest": newest}
+        sets = {"unknown_fields": sorted(self.unknown_fields), "projects": sorted(self.projects)}
+        return {**asdict(self), **sets, "newest": newest}
 
 
 class TableBuilder:
@@ -133,6 +139,8 @@ class TableBuilder:
         self._type_pending()
         self._taken = self.counts.read
         table = pa.concat_tables(self._typed_rows) if self._typed_rows else self.schema.empty_table()
+        if self._resource.names_project:
+            self.counts.projects |= set(pc.unique(table["project_id"]).drop_null().to_pylist())
         cursor = self._resource.cursor
         if self._window and cursor and table.num_rows:
             table = table.filter(self._wanted(table, self._window, cursor))
@@ -179,6 +187,7 @@ class TableBuilder:
             "first_seen": self._known_rejects.get(row_hash, page.read_at),
             "last_seen": page.read_at,
             "raw": text,
+            "project_id": named_project(row),
         })  # fmt: skip
 
     # -- columns ------------------------------------------------------------------------------------------
@@ -278,6 +287,12 @@ class _RawRows:
         """Return a slice."""
         span = slice(first, end)
         return _RawRows(self.rows[span], self.pages[span], self.ranks[span], self.seqs[span])
+
+
+def named_project(row: Any) -> int | None:
+    """Return the project that a raw row names; None if it names none."""
+    project = row.get("project_id") if isinstance(row, dict) else None
+    return project if type(project) is int and abs(project) < _LARGEST_ID else None
 
 
 def _neutral(name: str, brand_prefix: str) -> str:

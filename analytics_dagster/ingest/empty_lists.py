@@ -3,7 +3,7 @@
 A list can be empty by mistake, for a moment or with the key of another project, and coverage recorded from it would
 hide rows for good.
 
-    check_empty_list(resource, rows, load_state.coverage, seen_at=now)
+    check_empty_list(resource, project, rows, load_state.coverage, seen_at=now)
 """
 
 import logging
@@ -22,13 +22,16 @@ TIME_TO_ACCEPT = timedelta(days=1)
 """Loads that must find the list empty, and the least time from the first of them to the last."""
 
 
-def check_empty_list(resource: Resource, rows: int, coverage: CoverageTable, *, seen_at: datetime) -> None:
+def check_empty_list(
+    resource: Resource, project: int | None, rows: int, coverage: CoverageTable, *, seen_at: datetime
+) -> None:
     """Record that the service listed no rows, and accept this or fail.
 
     Metrics are exempt, because their lists are empty while nothing happens. So are rows of another service.
 
     Args:
         resource: The resource, whose list was proven to be empty.
+        project: The project whose coverage the load looked up; None for a resource without windows.
         rows: Rows in its table, at least one.
         coverage: The loaded windows, and the records of empty lists.
         seen_at: The time of the load, UTC.
@@ -40,8 +43,8 @@ def check_empty_list(resource: Resource, rows: int, coverage: CoverageTable, *, 
     other_source = bool(sources) and coverage.source not in sources
     if other_source or not (resource.incremental or resource.complete_listing):
         return
-    earlier = coverage.empty_lists(resource)
-    coverage.record_empty_list(resource, seen_at)
+    earlier = coverage.empty_lists(resource, project)
+    coverage.record_empty_list(resource, project, seen_at)
     loads, first = len(earlier) + 1, min([*earlier, seen_at])
     if accepts_empty_list(earlier, seen_at):
         logger.warning(

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import compress
 from typing import Any
@@ -30,6 +31,7 @@ from analytics_dagster.ingest.lists import (
     UnsteadyListError,
 )
 from analytics_dagster.ingest.pagination import paginate, single_page
+from analytics_dagster.ingest.pieces import Estimate, look_for_cuts
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import find_rows
 from analytics_dagster.ingest.rest_config import endpoint_of
@@ -64,6 +66,32 @@ def read_fast(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterato
                 yield from _read_by_number(endpoint, request)
 
 
+def estimate_window(request: ReadRequest, config: RESTAPIConfig) -> Estimate:
+    """Look at the list of an incremental resource, and return where to cut the window into pieces.
+
+    Raises:
+        AnalyticsApiError: The service refused a request, or failed once more than it is retried.
+    """
+    client = build_client(config, request.resource, request.settings, request.traffic)
+    endpoint = _Endpoint(client, endpoint_of(config, request.resource))
+    page_size = endpoint.query["limit"]
+    began = time.monotonic()
+    requests = 0
+    looks = look_for_cuts(_list_order(request.resource, request.now), _bounds(request), page_size=page_size)
+    with closing(client):
+        number = next(looks)
+        while True:
+            requests += 1
+            (page,) = endpoint.receive_pages([number], endpoint.send_pages([number]))
+            try:
+                number = looks.send(page)
+            except StopIteration as end:
+                estimate: Estimate = end.value
+                break
+    seconds = (time.monotonic() - began) / requests / request.settings.read_ahead
+    return replace(estimate, seconds=(estimate.requests or 0) * seconds)
+
+
 def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:
     """Yield the wanted pages of a list. The next batch is on its way while the rows of this one are typed."""
     progress = _Progress(request.resource.name)
@@ -73,7 +101,8 @@ def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Pag
     while batch:
         if batch.pause:
             time.sleep(batch.pause)
-        pages, looked_at = endpoint.receive(batch, sent or endpoint.send(batch)), batch
+        asked = batch
+        pages = endpoint.receive_pages(asked.numbers, sent or endpoint.send_pages(asked.numbers))
         try:
             batch = choice.send(pages)
         except StopIteration as end:
@@ -81,8 +110,8 @@ def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Pag
             batch = None
         except UnsteadyListError as error:
             raise endpoint.error(str(error), "Try again later.") from None
-        sent = endpoint.send(batch) if batch and not batch.pause else []
-        wanted = pages[1:] if looked_at.proof else pages
+        sent = endpoint.send_pages(batch.numbers) if batch and not batch.pause else []
+        wanted = pages[1:] if asked.proof else pages
         if wanted:
             progress.log(f"pages {wanted[0].number}-{wanted[-1].number}", sum(len(page.rows) for page in wanted))
         yield from wanted
@@ -163,13 +192,12 @@ class _Endpoint:
         self._parameter = paginator["page_param"] if self.paged else ""
         self._path = tuple(configured["data_selector"].split("."))
 
-    def send(self, batch: PageRequest) -> list[Pending]:
-        numbers = [{self._parameter: number} if self.paged else {} for number in batch.numbers]
-        return self._client.send([{**self.query, **number} for number in numbers])
+    def send_pages(self, numbers: Sequence[int]) -> list[Pending]:
+        return self._client.send([{**self.query, **({self._parameter: n} if self.paged else {})} for n in numbers])
 
-    def receive(self, batch: PageRequest, sent: Sequence[Pending]) -> list[Page]:
+    def receive_pages(self, numbers: Sequence[int], sent: Sequence[Pending]) -> list[Page]:
         self._client.receive(sent)
-        return [self.page(number, pending)[0] for number, pending in zip(batch.numbers, sent, strict=True)]
+        return [self.page(number, pending)[0] for number, pending in zip(numbers, sent, strict=True)]
 
     def send_below(self, parameter: str, wanted: KeyRequest) -> list[Pending]:
         query = {self._parameter: 1} if wanted.below is None else {parameter: wanted.below}

@@ -2,18 +2,22 @@
 
     report = load_resource(get_resource("deploys"), load_settings(), window)
 
-Rows are written first, then coverage: after a crash between the two the window is loaded again. Coverage ends at the
-service's time where that is before the loader's, and an empty list covers nothing while the table has rows.
+A long window is loaded in pieces, oldest first; those that are loaded stay if a later one fails. Of each piece the rows
+are written first, then coverage: after a crash between the two the piece is loaded again. Coverage belongs to the
+project that the rows name, and ends at the service's time where that is before the loader's. An empty list covers
+nothing while the table has rows.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import dlt
 from dlt.extract.source import DltSource
@@ -23,8 +27,12 @@ from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.clock import ClockComparison, compare_clocks, format_moment
 from analytics_dagster.ingest.empty_lists import check_empty_list
+from analytics_dagster.ingest.fast_reader import estimate_window
+from analytics_dagster.ingest.lists import PAUSE
+from analytics_dagster.ingest.pieces import UNCUT, cut_window
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.source import build_source, service_address
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
@@ -34,6 +42,7 @@ from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window, loaded_thr
 logger = logging.getLogger(__name__)
 
 _NOTHING_READ = RowCounts().as_dict() | asdict(Traffic())
+_SUMMED = ("read", "typed", "loaded", "rejected", "requests", "retries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +51,9 @@ class LoadReport:
 
     Attributes:
         resource: The resource.
-        window: The window that is covered now, without lookback; None for a resource without windows, and for a window
-            that has not begun by the service's clock.
+        window: The window that is covered now, without lookback; None for a resource without windows, and where the
+            load covers nothing.
+        project: The project that the rows named; None if none was named.
         list_end: Time of the oldest row, UTC, if the service's list ended above the window's start; None otherwise.
         clocks: The service's clock beside the loader's; None if no reply had a `Date`.
         rows_read: Rows in the replies.
@@ -51,7 +61,8 @@ class LoadReport:
         rows_rejected: Rows that do not fit their columns.
         rows_in_table: Rows in the table afterwards.
         new_rows: The same, less the rows before.
-        rows_removed: Rows that a complete listing lacked for the first time.
+        rows_removed: Rows that two complete listings lacked for the first time.
+        rows_pruned: Rows that were deleted because they are older than `keep_days`.
         newest: Newest cursor among the rows loaded.
         watermark: Values of the table's watermark columns, for sensors.
         unknown_fields: Fields that the catalog does not know.
@@ -62,6 +73,7 @@ class LoadReport:
 
     resource: Resource
     window: Window | None
+    project: int | None
     list_end: datetime | None
     clocks: ClockComparison | None
     rows_read: int
@@ -70,6 +82,7 @@ class LoadReport:
     rows_in_table: int
     new_rows: int
     rows_removed: int
+    rows_pruned: int
     newest: datetime | None
     watermark: WatermarkValues | None
     unknown_fields: tuple[str, ...]
@@ -89,8 +102,8 @@ def load_resource(
     """
     with open_loader(settings) as loader:
         load = loader.begin(resource, window, resume=resume)
-        if load.source:
-            load.pipeline.run(load.source)
+        for source in load.sources():
+            load.pipeline.run(source)
         return load.finish()
 
 
@@ -106,130 +119,132 @@ def open_loader(settings: Settings) -> Iterator["Loader"]:
         TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files,
         open_load_state(settings, pipelines_dir=working_files) as load_state,
     ):
-        yield Loader(settings, location, load_state, working_files)
+        yield Loader(settings, location, load_state, load_state.coverage.latest_project(), working_files)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loader:
     """Loads resources into an open warehouse, one after the other.
 
     Attributes:
         settings: How to reach the service.
         location: The warehouse.
+        load_state: The loader's records there.
+        latest_project: The project of the latest load before; None if there was none, or its rows named none.
+        project: The project that the rows of a load have named, since the loader was opened; None before.
     """
 
     settings: Settings
     location: WarehouseLocation
-    _load_state: LoadState
+    load_state: LoadState
+    latest_project: int | None
     _working_files: str
+    project: int | None = None
 
-    def begin(self, resource: Resource, window: Window | None = None, *, resume: bool = False) -> "Load":
+    def begin(
+        self,
+        resource: Resource,
+        window: Window | None = None,
+        *,
+        resume: bool = False,
+        loaded_since: datetime | None = None,
+    ) -> "Load":
         """Prepare a load.
 
         Args:
             resource: The resource to load.
             window: The window of its cursor to load, without lookback; None for all rows.
             resume: Start at the end of the coverage that begins at the window's start.
-
-        Returns:
-            The load. Its source is None if the coverage reaches the window's end already.
+            loaded_since: Count only coverage that was recorded since a time, UTC; None for all. It implies `resume`.
         """
         now = datetime.now(UTC)
         if not resource.incremental:
             window = None
         elif window is None:
             window = Window(start=None, end=now)
-        covered, known_key, future = False, None, False
-        if resume and window and (start := window.start):
-            windows = self._load_state.coverage.windows(resource, now=now)
-            future = bool(windows.future)
-            through = loaded_through(windows.valid, start)
-            covered = through >= min(window.end, now)
-            if not covered and through > start:
-                window = Window(start=through, end=window.end)
-                known_key = self._load_state.largest_key(resource, before=through) if resource.key_grows else None
+        pipeline = build_pipeline(resource, self.settings, pipelines_dir=self._working_files)
+        self.load_state.prepare_table(resource, pipeline)
         return Load(
             resource=resource,
-            source=None if covered else self._build_source(resource, window, now, known_key),
-            pipeline=build_pipeline(resource, self.settings, pipelines_dir=self._working_files),
+            pipeline=pipeline,
             window=window,
             began_at=now,
-            rows_before=self._load_state.row_count(resource),
-            _load_state=self._load_state,
-            _future=future,
-        )
-
-    def _build_source(
-        self, resource: Resource, window: Window | None, now: datetime, known_key: int | None
-    ) -> DltSource:
-        values: list[int] = []
-        if resource.lookup:
-            since = now - timedelta(days=self.settings.metrics_active_days)
-            values = self._load_state.lookup_values(resource, active_since=since)
-            if not values:
-                logger.info("%s: nothing to request; load %s first", resource.name, resource.lookup.resource)
-        return build_source(
-            resource,
-            self.settings,
-            now=now,
-            window=window.looking_back(resource.lookback) if window and window.start else None,
-            lookup_values=values,
-            known_rejects=self._load_state.known_rejects(resource),
-            known_key=known_key,
+            rows_before=self.load_state.row_count(resource),
+            loaded_since=loaded_since or (_EVER if resume else None),
+            _loader=self,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+_EVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(kw_only=True)
 class Load:
-    """A load that began: run `source`, if there is one, through `pipeline`, then call `finish`."""
+    """A load that began: run each of its `sources` through `pipeline`, then call `finish`.
+
+    Attributes:
+        resource: The resource.
+        pipeline: The dlt pipeline of its table.
+        window: The window asked for, without lookback; None for a resource without windows.
+        began_at: The time of the beginning, UTC.
+        rows_before: Rows in the table then.
+        loaded_since: Coverage recorded since this time is not loaded again; None to load the whole window.
+    """
 
     resource: Resource
-    source: DltSource | None
     pipeline: dlt.Pipeline
     window: Window | None
     began_at: datetime
     rows_before: int
-    _load_state: LoadState
+    loaded_since: datetime | None
+    _loader: Loader
+    _counts: dict[str, Any] = field(default_factory=lambda: dict(_NOTHING_READ))
+    _covered: list[Window] = field(default_factory=list)
+    _removed: int = 0
     _future: bool = False
+    _pieces: deque[Window] = field(default_factory=deque)
+    _rows_expected: int | None = None
+    _days_before: dict[str, int] = field(default_factory=dict)
+    _clocks: ClockComparison | None = None
     _began: float = field(default_factory=time.monotonic)
 
-    def finish(self) -> LoadReport:
-        """Record the load after its pipeline ran.
+    def sources(self) -> Iterator[DltSource]:
+        """Yield the dlt sources of the load. Each must have run through the pipeline before the next is taken.
 
         Raises:
+            AnalyticsApiError: The service refused a request that looked for the pieces of the window.
             EmptyListError: The service lists no rows, but the table has some.
         """
-        counts = _custom_metrics(self.pipeline, self.resource) if self.source else _NOTHING_READ
-        clocks = self._compare_clocks(counts["service_time"])
-        passed = min(self.began_at, clocks.service) if clocks else self.began_at
-        rows = self._load_state.row_count(self.resource)
-        if counts["empty"] and rows:
-            seen_at = clocks.service if clocks else self.began_at
-            check_empty_list(self.resource, rows, self._load_state.coverage, seen_at=seen_at)
-        elif counts["read"]:
-            self._load_state.coverage.forget_empty_lists(self.resource)
-        covered = self._covered_window(passed)
-        list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
-        if self.source and covered:
-            self._load_state.coverage.record(self.resource, covered, counts["loaded"], list_end)
-        removed = 0
-        new_rows = rows - self.rows_before
-        # A row that was rejected is listed, though not in the table.
-        if self.resource.complete_listing and counts["typed"] and not counts["rejected"]:
-            removed = self._load_state.mark_removed(self.resource, read_from=self.began_at, new_rows=new_rows)
+        if self.window:
+            yield from self._load_pieces(self.window)
+        elif self.resource.complete_listing:
+            yield from self._list_completely()
+        else:
+            yield build_source(self._request(None), known_rejects=self._known_rejects)
+            self._take_counts()
+
+    def finish(self) -> LoadReport:
+        """Return the report, after the last source ran."""
+        counts, state = self._counts, self._loader.load_state
+        pruned = 0
+        if (oldest := self._keep_from) and self.loaded_since is None:
+            pruned = state.delete_before(self.resource, oldest)
+        rows = state.row_count(self.resource)
         report = LoadReport(
             resource=self.resource,
-            window=covered,
-            list_end=list_end,
-            clocks=clocks,
+            window=Window(start=self._covered[0].start, end=self._covered[-1].end) if self._covered else None,
+            project=self._loader.project,
+            list_end=counts["list_end"] and datetime.fromisoformat(counts["list_end"]),
+            clocks=self._clocks,
             rows_read=counts["read"],
             rows_loaded=counts["loaded"],
             rows_rejected=counts["rejected"],
             rows_in_table=rows,
-            new_rows=new_rows,
-            rows_removed=removed,
+            new_rows=rows + pruned - self.rows_before,
+            rows_removed=self._removed,
+            rows_pruned=pruned,
             newest=datetime.fromisoformat(counts["newest"]) if counts["newest"] else None,
-            watermark=self._load_state.watermark(self.resource),
+            watermark=state.watermark(self.resource),
             unknown_fields=tuple(counts["unknown_fields"]),
             requests=counts["requests"],
             retries=counts["retries"],
@@ -242,31 +257,276 @@ class Load:
         )  # fmt: skip
         return report
 
+    # -- pieces of a window -------------------------------------------------------------------------------
+
+    def _load_pieces(self, window: Window) -> Iterator[DltSource]:
+        """Yield a source for each piece that is not loaded yet, and record each piece after it ran."""
+        wanted = self._without_coverage(window, self._presumed_project)
+        self._pieces = deque([wanted] if wanted else [])
+        first = True
+        while self._pieces:
+            request = self._request(self._pieces[0], resumed=first)
+            self._days_before = self._count_days(self._pieces[0])
+            replan = self._replan if first else lambda _: None
+            yield build_source(request, known_rejects=self._known_rejects, replan=replan)
+            first = False
+            counts = self._take_counts()
+            self._record(self._pieces.popleft(), counts)
+
+    def _replan(self, named: set[int]) -> ReadRequest | None:
+        """Plan the load by its first rows: they name the project whose coverage counts, and the list may be long.
+
+        Args:
+            named: The projects that the first rows name.
+
+        Returns:
+            The request for the first piece of the new plan; None if the plan stays.
+        """
+        (planned,) = self._pieces
+        self._pieces.extend(self._cut(self._within_project(planned, named)))
+        self._pieces.popleft()
+        if self._pieces[0] == planned:
+            return None
+        self._days_before = self._count_days(self._pieces[0])
+        return self._request(self._pieces[0], resumed=True)
+
+    def _within_project(self, planned: Window, named: set[int]) -> Window:
+        """Return the window to load of the project that rows name; the planned one if its coverage was looked up."""
+        presumed = self._presumed_project
+        if not named:
+            return planned
+        self._loader.project = project = presumed if presumed in named else min(named)
+        if project == presumed or self.loaded_since is None:
+            return planned
+        if presumed is not None:
+            logger.warning(
+                "%s: the rows are of project %d, those of the last load of project %d: its own coverage counts.",
+                self.resource.name, project, presumed,
+            )  # fmt: skip
+        assert self.window
+        return self._without_coverage(self.window, project) or planned
+
+    @property
+    def _presumed_project(self) -> int | None:
+        """The project that the key answers for, as far as loads have told."""
+        if not self.resource.names_project:
+            return None
+        return self._loader.latest_project if self._loader.project is None else self._loader.project
+
+    def _without_coverage(self, window: Window, project: int | None) -> Window | None:
+        """Return the part of a window to load; None if all of it is covered, or older than the rows to keep."""
+        state = self._state
+        if (oldest := self._keep_from) and (window.start is None or window.start < oldest):
+            if window.end <= oldest:
+                logger.info(
+                    "%s: the window ends before %s, and keep_days keeps no older rows.", self.resource.name, oldest
+                )
+                return None
+            window = Window(start=oldest, end=window.end)
+        windows = state.coverage.windows(
+            self.resource, project, now=self.began_at, has_rows=state.has_rows(self.resource, project)
+        )
+        self._future = bool(windows.future)
+        if windows.void:
+            logger.warning(
+                "%s: the table has no rows, though %s were recorded; its coverage is void, and is deleted.",
+                self.resource.name, f"{sum(window.rows for window in windows.void):,}",
+            )  # fmt: skip
+            state.coverage.forget_windows(self.resource, project)
+            state.daily_rows.forget(self.resource, project)
+        if self.loaded_since is None:
+            return window
+        counted = [loaded for loaded in windows.valid if loaded.loaded_at >= self.loaded_since]
+        start = window.start or max((loaded.end for loaded in counted if loaded.start is None), default=None)
+        if start is None:
+            return window
+        through = loaded_through(counted, start)
+        if through >= min(window.end, self.began_at):
+            return None
+        return Window(start=through, end=window.end) if counted else window
+
+    def _cut(self, window: Window) -> list[Window]:
+        """Return the pieces of a window, oldest first: one if it is short, or if the reader reads the whole list."""
+        settings = self._loader.settings
+        long = window.start is None or window.end - window.start > UNCUT
+        if not long or settings.reader != "fast":
+            return [window]
+        request = self._request(window)
+        with service_address(settings) as base_url:
+            estimate = estimate_window(request, request.configs(base_url)[0])
+        self._counts["requests"] += request.traffic.requests
+        pieces = cut_window(window, estimate.cuts)
+        self._rows_expected = estimate.rows
+        if len(pieces) > 1:
+            size = "of an unknown number of rows"
+            if estimate.rows:
+                duration = f"{estimate.requests:,} requests, about {estimate.seconds:,.0f} s"
+                size = f"of up to {estimate.rows:,} rows, {duration} by page"
+            logger.info("%s: loading %d pieces, oldest first, %s", self.resource.name, len(pieces), size)
+        return pieces
+
+    def _request(self, window: Window | None, *, resumed: bool = False) -> ReadRequest:
+        """Return the request to read a window, its lookback included, or a whole list.
+
+        Args:
+            window: The window; None for a resource without windows.
+            resumed: Whether the window begins where coverage ends, so that rows with new keys belong to it.
+        """
+        loader, resource = self._loader, self.resource
+        wanted, known_key = None, None
+        if window and window.start:
+            wanted = window.looking_back(resource.lookback)
+            if (oldest := self._keep_from) and wanted.start and wanted.start < oldest:
+                wanted = Window(start=oldest, end=wanted.end)
+            asked_from = self.window and self.window.start
+            if resumed and resource.key_grows and self.loaded_since and window.start != asked_from:
+                known_key = self._state.largest_key(resource, self._presumed_project, before=window.start)
+        elif window and window.end < self.began_at:
+            wanted = window
+        return ReadRequest(
+            resource=resource,
+            settings=loader.settings,
+            window=wanted,
+            now=self.began_at,
+            lookup_values=self._lookup_values(),
+            known_key=known_key,
+        )
+
+    def _record(self, piece: Window, counts: dict[str, Any]) -> None:
+        """Record that a piece is in the table."""
+        project = self._loader.project if self.resource.names_project else None
+        if counts["empty"] and self.rows_before:
+            project = self._presumed_project  # accepted: three loads agree that its list is empty
+        if project is None and self._presumed_project is not None:
+            logger.info("%s: no coverage is recorded: no row named the project of the key.", self.resource.name)
+            return
+        covered = self._covered_part(piece)
+        if not self.resource.cursor_moves:
+            loaded = (covered or piece).looking_back(self.resource.lookback)
+            self._state.daily_rows.record(self.resource, project, loaded, before=self._days_before)
+        if covered is None:
+            return
+        list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
+        self._state.coverage.record(self.resource, project, covered, counts["loaded"], list_end)
+        self._covered.append(covered)
+        self._log_progress()
+
+    def _log_progress(self) -> None:
+        """Log a line for a piece that is loaded, unless it is the only one."""
+        done, left = len(self._covered), len(self._pieces)
+        if done + left > 1:
+            expected = f" of up to {self._rows_expected:,}" if self._rows_expected else ""
+            left_seconds = (time.monotonic() - self._began) / done * left
+            logger.info(
+                "%s: piece %d of %d is loaded, %s rows%s so far; about %.0f s left",
+                self.resource.name, done, done + left, f"{self._counts['loaded']:,}", expected, left_seconds,
+            )  # fmt: skip
+
+    def _covered_part(self, piece: Window) -> Window | None:
+        """Return the part of a window before the earlier of the clocks; None if the window is not before it."""
+        passed = min(self.began_at, self._clocks.service) if self._clocks else self.began_at
+        end = min(piece.end, passed)
+        if piece.start is not None and end <= piece.start:
+            logger.info(
+                "%s: no coverage is recorded: the window begins at %s, and it was %s by the earlier of the clocks.",
+                self.resource.name, format_moment(piece.start), format_moment(passed),
+            )  # fmt: skip
+            return None
+        return Window(start=piece.start, end=end)
+
+    def _count_days(self, piece: Window) -> dict[str, int]:
+        """Return the rows of the days that a piece touches, before it is loaded."""
+        if self.resource.cursor_moves or not self._state.has_rows(self.resource, self._presumed_project):
+            return {}
+        return self._state.daily_rows.count(
+            self.resource, self._presumed_project, piece.looking_back(self.resource.lookback)
+        )
+
+    # -- complete listings --------------------------------------------------------------------------------
+
+    def _list_completely(self) -> Iterator[DltSource]:
+        """Yield the source of a listing, and of a second one where the first lacks rows: what both lack is removed."""
+        listings: list[str] = []
+        for _ in range(2):
+            listings.append(uuid4().hex)
+            yield build_source(self._request(None), known_rejects=self._known_rejects, load_id=listings[-1])
+            counts = self._take_counts()
+            # A row that was rejected is listed, though not in the table.
+            if counts["rejected"] or not counts["typed"]:
+                return
+            new_rows = self._state.row_count(self.resource) - self.rows_before
+            lacking = self._state.lacking(self.resource, listings, new_rows=new_rows)
+            if not lacking:
+                return
+            if len(listings) == 1:
+                logger.info("%s: the listing lacks %d rows; listing once more", self.resource.name, lacking)
+                time.sleep(PAUSE)
+        self._state.mark_removed(self.resource, listings, at=self.began_at)
+        self._removed = lacking
+
+    # -- counts -------------------------------------------------------------------------------------------
+
+    def _take_counts(self) -> dict[str, Any]:
+        """Add the counts of the run that just ended, compare the clocks, and return the counts.
+
+        Raises:
+            EmptyListError: The service lists no rows, but the table has some.
+        """
+        counts = _custom_metrics(self.pipeline, self.resource)
+        total = self._counts
+        for name in _SUMMED:
+            total[name] += counts[name]
+        total["unknown_fields"] = sorted({*total["unknown_fields"], *counts["unknown_fields"]})
+        total["newest"] = max(filter(None, (total["newest"], counts["newest"])), default=None)
+        total["list_end"] = total["list_end"] or counts["list_end"]
+        if self._loader.project is None and not self.resource.account_key:
+            self._loader.project = min(counts["projects"], default=None)
+        clocks = self._compare_clocks(counts["service_time"])
+        self._clocks = self._clocks or clocks
+        coverage, project = self._state.coverage, self._presumed_project if self.resource.incremental else None
+        rows = self._state.row_count(self.resource)
+        if counts["empty"] and rows:
+            seen_at = clocks.service if clocks else self.began_at
+            check_empty_list(self.resource, project, rows, coverage, seen_at=seen_at)
+        elif counts["read"]:
+            coverage.forget_empty_lists(self.resource, project)
+        return counts
+
     def _compare_clocks(self, service_time: str | None) -> ClockComparison | None:
         """Compare the clocks, warn if they differ, and delete coverage that ends in the future by both of them."""
         if service_time is None:
             return None
         service = datetime.fromisoformat(service_time)
         clocks = compare_clocks(service, began_at=self.began_at, ended_at=datetime.now(UTC))
-        if clocks.warning:
+        if clocks.warning and not self._clocks:
             logger.warning("%s: %s", self.resource.name, clocks.warning)
         if self._future:
             after = max(clocks.service, clocks.loader) + CLOCK_TOLERANCE
-            self._load_state.coverage.forget_future_windows(self.resource, after=after)
+            self._state.coverage.forget_future_windows(self.resource, self._presumed_project, after=after)
         return clocks
 
-    def _covered_window(self, passed: datetime) -> Window | None:
-        """Return the part of the window before a time; None if the window is not before it, or there is none."""
-        if self.window is None:
-            return None
-        end = min(self.window.end, passed)
-        if self.window.start is not None and end <= self.window.start:
-            logger.info(
-                "%s: no coverage is recorded: the window begins at %s, and it was %s by the earlier of the clocks.",
-                self.resource.name, format_moment(self.window.start), format_moment(passed),
-            )  # fmt: skip
-            return None
-        return Window(start=self.window.start, end=end)
+    # -- what the warehouse knows -------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> LoadState:
+        return self._loader.load_state
+
+    @property
+    def _keep_from(self) -> datetime | None:
+        return self._loader.settings.keep_from(self.resource, self.began_at)
+
+    @property
+    def _known_rejects(self) -> dict[str, datetime]:
+        return self._state.known_rejects(self.resource)
+
+    def _lookup_values(self) -> list[int]:
+        if not self.resource.lookup:
+            return []
+        since = self.began_at - timedelta(days=self._loader.settings.metrics_active_days)
+        values = self._state.lookup_values(self.resource, active_since=since)
+        if not values:
+            logger.info("%s: nothing to request; load %s first", self.resource.name, self.resource.lookup.resource)
+        return values
 
 
 def _custom_metrics(pipeline: dlt.Pipeline, resource: Resource) -> dict[str, Any]:

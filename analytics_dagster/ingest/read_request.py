@@ -24,8 +24,8 @@ class ReadRequest:
         resource: The resource.
         settings: How to reach the service.
         window: Rows wanted, by cursor, lookback included; None for all.
-        lookup_values: Values that the request's body asks for, where the resource has a `lookup`.
         now: When the load began, UTC.
+        lookup_values: Values that the request's body asks for, where the resource has a `lookup`.
         known_key: The largest key of rows that earlier loads covered; None if keys do not grow, or none was covered.
         traffic: Counts requests, retries and waits while pages are read.
     """
@@ -33,8 +33,8 @@ class ReadRequest:
     resource: Resource
     settings: Settings
     window: Window | None
-    lookup_values: Sequence[int]
     now: datetime
+    lookup_values: Sequence[int] = ()
     known_key: int | None = None
     traffic: Traffic = field(default_factory=Traffic)
 

@@ -27,6 +27,13 @@ REJECTED_ROWS = "rejected_rows"
 """Table of rows that do not fit their columns."""
 
 
+_PROJECT_ID = Column(
+    name="project_id",
+    type=ColumnType.BIGINT,
+    nullable=True,
+    description="The project that the rows name; null if none was named.",
+)
+
 REJECTED_COLUMNS = (
     Column(name="row_hash", type=ColumnType.TEXT, description="SHA-256 of the resource's name and the raw row."),
     Column(name="resource", type=ColumnType.TEXT, description="The resource that the row belongs to."),
@@ -34,6 +41,7 @@ REJECTED_COLUMNS = (
     Column(name="first_seen", type=ColumnType.TIMESTAMP, description="The time when the row was first read."),
     Column(name="last_seen", type=ColumnType.TIMESTAMP, description="The time when the row was last read."),
     Column(name="raw", type=ColumnType.TEXT, description="The row as JSON, without secrets."),
+    _PROJECT_ID,
 )
 
 
@@ -69,7 +77,29 @@ LOAD_WINDOWS_COLUMNS = (
         "null otherwise.",
     ),
     Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="The time when the rows were in the table."),
+    _PROJECT_ID,
 )
+
+
+DAILY_ROWS = "daily_rows"
+"""Table of the rows that loads left in a table, by the day of the cursor, UTC: to notice rows that vanish."""
+
+
+DAILY_ROWS_COLUMNS = (
+    Column(name="resource", type=ColumnType.TEXT, description="The resource that was loaded."),
+    Column(name="source", type=ColumnType.TEXT, description="The base_url that it was loaded from."),
+    _PROJECT_ID,
+    Column(name="day", type=ColumnType.TEXT, description="The day of the cursor, UTC, as 2026-01-31."),
+    Column(name="row_count", type=ColumnType.BIGINT, description="Rows of that day after the latest load of it."),
+)
+
+
+LOADER_TABLES = {
+    LOAD_WINDOWS: LOAD_WINDOWS_COLUMNS,
+    REJECTED_ROWS: REJECTED_COLUMNS,
+    DAILY_ROWS: DAILY_ROWS_COLUMNS,
+}
+"""The loader's own tables, by name."""
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:

@@ -9,7 +9,7 @@ them:
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -102,6 +102,13 @@ def _refuse_unknown(names: frozenset[str]) -> frozenset[str]:
     return names
 
 
+def _refuse_moving(days: Mapping[str, int]) -> Mapping[str, int]:
+    kept = {resource.name for resource in RESOURCES if resource.incremental and not resource.cursor_moves}
+    if moving := sorted(days.keys() - kept):
+        raise ValueError(f"must name {' or '.join(sorted(kept))}, whose rows keep their time; not: {', '.join(moving)}")
+    return days
+
+
 _Text = Annotated[str, _from_text(str.strip), _must_be("text")]
 _Path = Annotated[_Text, Field(pattern=r"^/[^?]*$"), _must_be("a path that starts with a slash, such as /v1/items")]
 _Word = Annotated[_Text, Field(pattern=r"^([A-Za-z][A-Za-z0-9-]*)?$"), _must_be("one word")]
@@ -176,6 +183,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         default={},
         description="How a list is paged, by resource: by `page` numbers, by `keyset`, or `auto`, the default.",
     )
+    keep_days: Annotated[Mapping[str, _Count], AfterValidator(_refuse_moving)] = Field(
+        default={},
+        description="Days for which rows are kept, by resource: `keep_days.occurrences = 90`. Nights delete the older.",
+    )
     disabled: _Names = Field(default=frozenset(), description="Resources to leave out.")
     read_ahead: _Count = Field(
         default=8, description="Pages in flight; the page above is read beside them to prove that no row moved."
@@ -222,6 +233,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     def secrets(self) -> tuple[str, ...]:
         """The values to redact from texts; empty ones are left out."""
         return tuple(value.get_secret_value() for _, value in self if isinstance(value, SecretStr) and value)
+
+    def keep_from(self, resource: Resource, now: datetime) -> datetime | None:
+        """Return the time from which the rows of a resource are kept: a midnight, UTC; None if all are."""
+        days = self.keep_days.get(resource.name)
+        return None if days is None else datetime.combine(now.date(), time(), UTC) - timedelta(days=days)
 
     def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
         """Return the resources of groups, all by default, that the setting `disabled` does not leave out."""

@@ -3,7 +3,7 @@
 A partition of Dagster is a window here: https://docs.dagster.io/guides/build/partitions-and-backfills
 
     window = Window(start=midnight, end=midnight + timedelta(days=1))
-    through = loaded_through(load_state.windows(resource, now=now).valid, start=window.start)
+    through = loaded_through(windows.valid, start=window.start)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,10 +53,12 @@ class LoadedWindow(Window):
     """A window that was loaded.
 
     Attributes:
+        rows: Rows that the load read in the window.
         list_end: Time of the oldest row, UTC, if the service's list ended above the window's start; None otherwise.
         loaded_at: The time when its rows were in the table, UTC.
     """
 
+    rows: int = 0
     list_end: datetime | None = None
     loaded_at: datetime
 
@@ -68,18 +70,29 @@ class LoadedWindows:
     Attributes:
         valid: Windows that count.
         future: Windows that do not count, because they end after now: the clock of an earlier load was ahead.
+        void: Windows that do not count, because their rows are gone: the table has none.
     """
 
     valid: Sequence[LoadedWindow]
     future: Sequence[LoadedWindow] = ()
+    void: Sequence[LoadedWindow] = ()
 
 
-def validate_windows(windows: Iterable[LoadedWindow], *, now: datetime) -> LoadedWindows:
-    """Separate the windows that end in the future, because no load can have covered it."""
+def validate_windows(windows: Iterable[LoadedWindow], *, now: datetime, has_rows: bool = True) -> LoadedWindows:
+    """Separate the windows that do not count.
+
+    Args:
+        windows: The recorded windows of a resource.
+        now: The time, UTC: no load can have covered the future.
+        has_rows: Whether the table has rows of the windows' project. If not, and one of the windows had rows, all are
+            void: they speak of rows that are gone.
+    """
     valid: list[LoadedWindow] = []
     future: list[LoadedWindow] = []
     for window in windows:
         (future if window.end > now + CLOCK_TOLERANCE else valid).append(window)
+    if not has_rows and any(window.rows for window in valid):
+        return LoadedWindows(valid=(), future=future, void=valid)
     return LoadedWindows(valid=valid, future=future)
 
 

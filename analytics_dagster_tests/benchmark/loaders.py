@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from analytics_dagster_tests.benchmark.server import WARM_UP
 
 if TYPE_CHECKING:
-    from analytics_dagster.ingest.settings import Settings
+    from analytics_dagster.ingest.read_request import ReadRequest
+from analytics_dagster.ingest.settings import Settings
 
 KEY = "benchmark-key"
 
@@ -64,7 +65,7 @@ def load_with_package(job: Job) -> None:
     window = None
     if job.start is not None and job.end is not None:
         window = Window(start=datetime.fromtimestamp(job.start, UTC), end=datetime.fromtimestamp(job.end, UTC))
-    source = build_source(occurrences, settings, now=datetime.now(UTC), window=window)
+    source = build_source(ReadRequest(resource=occurrences, settings=settings, now=datetime.now(UTC), window=window))
     build_pipeline(occurrences, settings, pipelines_dir=job.folder).run(source)
 
 

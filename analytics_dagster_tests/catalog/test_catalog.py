@@ -19,7 +19,7 @@ from analytics_dagster.catalog import (
     get_resource,
     table_columns,
 )
-from analytics_dagster.catalog.loader_columns import BOOKKEEPING_COLUMNS, REMOVED_AT
+from analytics_dagster.catalog.loader_columns import BOOKKEEPING_COLUMNS, LISTING_COLUMNS
 from analytics_dagster.catalog.model import WatermarkColumns, validate_catalog
 from analytics_dagster.ingest.settings import Settings
 
@@ -236,9 +236,9 @@ def test_a_table_has_the_stored_columns_and_the_bookkeeping() -> None:
     names = {resource.name: [column.name for column in table_columns(resource)] for resource in RESOURCES}
 
     assert names["deploys"][-4:] == ["comment", "extra", "read_at", "read_seq"]
-    assert names["users"] == ["id", "username", "email", "extra", "read_at", "read_seq", "removed_at"]
+    assert names["users"] == ["id", "username", "email", "extra", "read_at", "read_seq", "removed_at", "load_id"]
     assert "settings_data" not in names["projects"]
-    assert {name for name, columns in names.items() if REMOVED_AT.name in columns} == {
+    assert {name for name, columns in names.items() if "removed_at" in columns} == {
         "environments",
         "projects",
         "teams",
@@ -248,7 +248,7 @@ def test_a_table_has_the_stored_columns_and_the_bookkeeping() -> None:
 
 
 def test_no_field_of_the_service_has_the_name_of_a_bookkeeping_column() -> None:
-    reserved = {column.name for column in (*BOOKKEEPING_COLUMNS, REMOVED_AT)}
+    reserved = {column.name for column in (*BOOKKEEPING_COLUMNS, *LISTING_COLUMNS)}
 
     assert [resource.name for resource in RESOURCES if reserved & {column.name for column in resource.columns}] == []
 

@@ -175,7 +175,7 @@ def history(
     partitions = build_partitions(Settings(start_date=date(2026, 11, 1), **settings))
     valid = [one if isinstance(one, LoadedWindow) else loaded_window(one.start, one.end) for one in windows]
     found = LoadedWindows(valid=valid, future=future or [])
-    result = evaluate_complete_history(get_resource("items"), found, partitions, now=now)
+    result = evaluate_complete_history(get_resource("items"), found, partitions, keep_from=None, shortfalls=[], now=now)
     return result.passed, result.description or "", figures(result)
 
 
@@ -189,7 +189,7 @@ def command(first: str, last: str) -> str:
 def test_history_without_a_gap_is_complete():
     passed, sentence, found = history([window(at(1), at(24, 11))])
     assert (passed, sentence) == (True, "All 23 days since 2026-11-01 are loaded.")
-    assert found == {"days": 23, "days_missing": 0, "first_day": "2026-11-01"}
+    assert found == {"days": 23, "days_missing": 0, "days_with_fewer_rows": 0, "first_day": "2026-11-01"}
 
 
 def test_missing_days_are_named_as_ranges_with_the_backfill_that_loads_them():

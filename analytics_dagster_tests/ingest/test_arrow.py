@@ -584,6 +584,7 @@ def test_taking_starts_anew_and_counts_go_on() -> None:
         "rejected": 1,
         "unknown_fields": [],
         "newest": (MOMENT + timedelta(seconds=5)).isoformat(),
+        "projects": [1001],
     }
 
 

@@ -6,7 +6,6 @@ The lists are the sandbox's; the reader's observations of them (`Traffic.list_en
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +17,7 @@ from analytics_dagster.catalog import get_resource
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.ingest.empty_lists import accepts_empty_list
 from analytics_dagster.ingest.errors import EmptyListError
-from analytics_dagster.ingest.schema import LOAD_WINDOWS_COLUMNS
+from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
@@ -103,58 +102,6 @@ def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project, o
     tick()
     assert project.rows("load_windows", "list_end") == [(None,)]
     assert checked(project, DEPLOYS)["deploys", "complete_history"].description.endswith("are loaded.")
-
-
-@pytest.fixture
-def old_warehouse(service: Sandbox, project: Project) -> Path:  # noqa: ARG001 - it must serve
-    """A warehouse of a version without `list_end`, with a load."""
-    earlier = tuple(column for column in LOAD_WINDOWS_COLUMNS if column.name != "list_end")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("analytics_dagster.ingest.warehouse.load_state.LOAD_WINDOWS_COLUMNS", earlier)
-        with open_load_state(load_settings(), pipelines_dir=str(project.folder)):
-            pass
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(
-            "INSERT INTO analytics.load_windows (resource, source, window_start, window_end, rows_loaded, loaded_at) "
-            "VALUES ('deploys', $1, $2, $3, 7, $3)",
-            [load_settings().source_address, TODAY - DAY, START - HOUR],
-        )
-    return project.warehouse
-
-
-@pytest.mark.usefixtures("old_warehouse")
-def test_a_warehouse_of_an_earlier_version_gets_the_column_and_keeps_its_coverage(project: Project):
-    assert "list_end" not in columns_of(project)
-
-    report = tick()
-
-    assert report.window.start == START - HOUR
-    assert "list_end" in columns_of(project)
-    assert project.rows("load_windows", "window_start", "window_end", "rows_loaded", "list_end") == [
-        (TODAY - DAY, START - HOUR, 7, None),
-        (START - HOUR, START, report.rows_loaded, None),
-    ]
-
-
-@pytest.mark.usefixtures("old_warehouse")
-def test_the_checks_read_a_warehouse_of_an_earlier_version(project: Project):
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute("CREATE TABLE analytics.deploys (id BIGINT, start_time TIMESTAMPTZ, read_at TIMESTAMPTZ)")
-        connection.execute("ALTER TABLE analytics.deploys ADD COLUMN extra JSON")
-    before = project.warehouse.read_bytes()
-
-    results = checked(project, DEPLOYS)
-
-    assert results["deploys", "complete_history"].level == "PASS"
-    assert results["deploys", "freshness"].metadata["age_seconds"] == 3600
-    assert project.warehouse.read_bytes() == before
-
-
-def columns_of(project: Project) -> set[str]:
-    return {
-        name
-        for (name,) in project.sql("SELECT column_name FROM information_schema.columns WHERE table_name='load_windows'")
-    }
 
 
 # -- a list that is empty ---------------------------------------------------------------------------------------
@@ -312,9 +259,9 @@ def known_keys(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The known keys of the loads, in order."""
     keys: list[int | None] = []
 
-    def source(*arguments: Any, known_key: int | None, **named: Any) -> Any:
-        keys.append(known_key)
-        return build_source(*arguments, known_key=known_key, **named)
+    def source(request: ReadRequest, **named: Any) -> Any:
+        keys.append(request.known_key)
+        return build_source(request, **named)
 
     monkeypatch.setattr(load_module, "build_source", source)
     return keys
@@ -356,9 +303,9 @@ def test_only_loads_that_resume_at_the_end_of_coverage_know_a_key(
 def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
     resource = get_resource("deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, before=START) is None
+        assert load_state.largest_key(resource, None, before=START) is None
     tick()
     with duckdb.connect(str(project.warehouse)) as connection:
         connection.execute("DELETE FROM analytics.deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, before=START) is None
+        assert load_state.largest_key(resource, None, before=START) is None

@@ -80,7 +80,7 @@ class Project:
 
     def rows(self, table: str, *columns: str) -> list[Any]:
         """Return a table's rows, sorted, without the columns that differ between loads."""
-        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq'))"
+        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq', 'load_id'))"
         return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
 
 

@@ -8,7 +8,7 @@ materialized; these checks tell for which times the table has rows.
 https://docs.dagster.io/guides/observe/asset-freshness-policies
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import Freshness, Resource
-from analytics_dagster.defs.asset_checks.wording import format_duration, format_names, format_time
+from analytics_dagster.defs.asset_checks.wording import format_count, format_duration, format_names, format_time
 from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.warehouse.daily_rows import Shortfall
 from analytics_dagster.ingest.windows import LoadedWindows, Window, gaps, listed_from, loaded_through
 
 _DAY = timedelta(days=1)
@@ -107,9 +108,15 @@ def _limits_in_seconds(limits: Freshness) -> dict[str, int]:
 
 
 def evaluate_complete_history(
-    resource: Resource, windows: LoadedWindows, partitions: dg.TimeWindowPartitionsDefinition, *, now: datetime
+    resource: Resource,
+    windows: LoadedWindows,
+    partitions: dg.TimeWindowPartitionsDefinition,
+    *,
+    keep_from: datetime | None,
+    shortfalls: Sequence[Shortfall],
+    now: datetime,
 ) -> dg.AssetCheckResult:
-    """Pass if every day since the first partition is wholly loaded; name the other days, and the backfill for them.
+    """Pass if every day since the first partition is wholly loaded and has its rows; name the others, and the backfill.
 
     A day before the end of the service's list is loaded: the sentence says from when on the service lists rows.
 
@@ -118,35 +125,43 @@ def evaluate_complete_history(
             reports a missing load of that day, and this one does not count it.
         windows: Loaded windows of the resource.
         partitions: The partitions of its asset.
+        keep_from: Time from which rows are kept, UTC; None if all are.
+        shortfalls: Days with fewer rows than their latest load left.
         now: The time of the check, UTC.
     """
-    start = partitions.start.astimezone(UTC)
+    start = max(filter(None, (partitions.start.astimezone(UTC), keep_from)))
     end = _midnight((now - resource.freshness.fail_after).date())
     expected = max((end - start) // _DAY, 0)
     history = Window(start=start, end=end) if expected else None
     missing = _overlapped_days(gaps(windows.valid, history)) if history else []
+    fewer = [each for each in shortfalls if each.day >= start.date() and each.day not in missing]
     oldest = listed_from(windows.valid, history) if history else None
-    notes = _describe_list_end(oldest) + _describe_future(windows.future)
-    ranges = _group_days(missing)
-    names = [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges]
-    description = f"All {expected} days since {start:%Y-%m-%d} are loaded.{notes}"
+    notes = _describe_list_end(oldest) + _describe_ignored(windows) + _describe_kept(keep_from)
+    names = _name_ranges(_group_days(missing))
+    faults = []
     if missing:
+        faults.append(f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}.")
+    if fewer:
+        days = [f"{each.day} ({each.rows:,} of {each.recorded:,})" for each in fewer]
+        faults.append(f"{format_count(len(fewer), 'day')} with fewer rows than were loaded: {format_names(days)}.")
+    description = f"All {expected} days since {start:%Y-%m-%d} are loaded.{notes}"
+    if faults:
+        ranges = _group_days(sorted({*missing, *(each.day for each in fewer)}))
         to_load = ranges if len(ranges) <= _COMMANDS_SHOWN else [(ranges[0][0], ranges[-1][1])]
         commands = [_backfill_command(partitions, asset_key(resource), first, last) for first, last in to_load]
-        description = (
-            f"{len(missing)} of {expected} days since {start:%Y-%m-%d} not loaded: {format_names(names)}.{notes} "
-            f"Launch a backfill in the UI, or run: {' ; '.join(commands)}"
-        )
+        description = f"{' '.join(faults)}{notes} Launch a backfill in the UI, or run: {' ; '.join(commands)}"
     return dg.AssetCheckResult(
-        passed=not missing,
+        passed=not faults,
         description=description,
         metadata={
             "days": expected,
             "days_missing": len(missing),
+            "days_with_fewer_rows": len(fewer),
             "first_day": f"{start:%Y-%m-%d}",
             **({"missing": names} if missing else {}),
             **({"listed_from": dg.MetadataValue.timestamp(oldest)} if oldest else {}),
             **({"windows_ignored": len(windows.future)} if windows.future else {}),
+            **({"windows_void": len(windows.void)} if windows.void else {}),
         },
     )
 
@@ -155,14 +170,26 @@ def _describe_list_end(oldest: datetime | None) -> str:
     return f" The service lists nothing before {format_time(oldest)}." if oldest else ""
 
 
-def _describe_future(future: Iterable[Window]) -> str:
-    end = max((window.end for window in future), default=None)
-    if end is None:
-        return ""
-    return (
-        f" Recorded coverage that ends in the future, at {format_time(end)}, is ignored: the clock of an earlier load "
-        "was ahead."
-    )
+def _describe_ignored(windows: LoadedWindows) -> str:
+    """Describe the windows that do not count."""
+    sentence = ""
+    if end := max((window.end for window in windows.future), default=None):
+        sentence += (
+            f" Recorded coverage that ends in the future, at {format_time(end)}, is ignored: the clock of an earlier "
+            "load was ahead."
+        )
+    if windows.void:
+        rows = sum(window.rows for window in windows.void)
+        sentence += f" Recorded coverage is ignored, because the table lost the {rows:,} rows that it speaks of."
+    return sentence
+
+
+def _describe_kept(keep_from: datetime | None) -> str:
+    return f" Rows before {keep_from:%Y-%m-%d} are not kept (keep_days)." if keep_from else ""
+
+
+def _name_ranges(ranges: Iterable[tuple[date, date]]) -> list[str]:
+    return [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges]
 
 
 def _overlapped_days(windows: Iterable[Window]) -> list[date]:

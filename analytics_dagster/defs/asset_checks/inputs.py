@@ -65,7 +65,7 @@ class CheckInputs:
         """Return the end of what is loaded: of the windows, or else the last load; None if there was no load."""
         if self.resource.incremental:
             start = coverage_start(self.resource.freshness, start_date=self.settings.start_date, now=self.now)
-            loaded = self.windows.valid or self.windows.future
+            loaded = self.windows.valid or self.windows.future or self.windows.void
             return coverage_of_windows(self.windows.valid, start) if loaded else None
         loaded_at = self._last_load()
         return Coverage(through=loaded_at) if loaded_at else None

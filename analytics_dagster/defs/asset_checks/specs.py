@@ -72,10 +72,15 @@ CHECKS = (
     ),
     Check(
         name="complete_history",
-        description="Every day since start_date is loaded.",
+        description="Every day since start_date is loaded, and has the rows that were loaded.",
         severity=WARN,
         evaluate=lambda inputs: freshness.evaluate_complete_history(
-            inputs.resource, inputs.windows, build_partitions(inputs.settings), now=inputs.now
+            inputs.resource,
+            inputs.windows,
+            build_partitions(inputs.settings),
+            keep_from=inputs.settings.keep_from(inputs.resource, inputs.now),
+            shortfalls=inputs.tables.shortfalls(inputs.resource),
+            now=inputs.now,
         ),
         applies_to=lambda resource, _: resource.incremental,
     ),

@@ -1,23 +1,24 @@
 """Coverage: the table `load_windows`, with the loaded windows of each resource, and its records of empty lists.
 
-    coverage.record(resource, window, rows=65)
-    windows = coverage.windows(resource, now=now)
+    coverage.record(resource, project, window, rows=65)
+    windows = coverage.windows(resource, project, now=now, has_rows=True)
     through = loaded_through(windows.valid, start)
 
+A window belongs to a resource, a source and a project: the project that the rows of its load named, so that no window
+speaks for the key of another project. Project None stands for loads whose rows named none.
 https://dlthub.com/docs/general-usage/dataset-access/sql-client
 """
 
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
-
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, run_statement, utc, with_table_names
+from analytics_dagster.ingest.warehouse.pipeline import SqlClient, run_statement, stored_columns, utc, with_table_names
 from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, validate_windows
 
 logger = logging.getLogger(__name__)
@@ -39,13 +40,10 @@ class CoverageTable:
         self.source = source
         self._client = client
 
-    def columns(self) -> set[str]:
-        """Return the names of the columns of `load_windows`; none before it exists."""
-        try:
-            names, _ = self._select("1 = 0")
-        except DatabaseUndefinedRelation:
-            return set()
-        return set(names)
+    @cached_property
+    def _names_projects(self) -> bool:
+        """Whether the table has the column `project_id`: an earlier version created it without."""
+        return "project_id" in (stored_columns(self._client, LOAD_WINDOWS) or ())
 
     def sources(self, resource: Resource | None = None) -> set[str]:
         """Return the addresses of the services whose windows are recorded, of one resource or of all."""
@@ -53,12 +51,48 @@ class CoverageTable:
         statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} WHERE {_COVERAGE} {limit[0]}"
         return {row[0] for row in run_statement(self._client, statement, *limit[1:])}
 
-    def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
+    # -- projects -----------------------------------------------------------------------------------------
+
+    def latest_project(self) -> int | None:
+        """Return the project of the latest load from the configured service; None if none was named."""
+        if not self._names_projects:
+            return None
+        rows = run_statement(
+            self._client,
+            f"SELECT project_id FROM {{{LOAD_WINDOWS}}} WHERE source = %s AND {_COVERAGE} AND project_id IS NOT NULL "
+            "ORDER BY loaded_at DESC LIMIT 1",
+            self.source,
+        )
+        return int(rows[0][0]) if rows else None
+
+    def has_windows_without_project(self) -> bool:
+        """Return whether a window of the configured service belongs to no project."""
+        statement = f"SELECT 1 FROM {{{LOAD_WINDOWS}}} WHERE source = %s AND project_id IS NULL LIMIT 1"
+        return bool(run_statement(self._client, statement, self.source))
+
+    def adopt(self, project: int) -> None:
+        """Give the windows without a project to one: a version without the column `project_id` recorded them."""
+        run_statement(
+            self._client,
+            f"UPDATE {{{LOAD_WINDOWS}}} SET project_id = %s WHERE project_id IS NULL AND source = %s",
+            project,
+            self.source,
+        )
+
+    # -- windows ------------------------------------------------------------------------------------------
+
+    def windows(self, resource: Resource, project: int | None, *, now: datetime, has_rows: bool) -> LoadedWindows:
         """Return the windows of a resource that were loaded from the configured service.
 
-        Windows that end after `now` do not count; a warning names the latest end.
+        Windows that end after `now` do not count; a warning names the latest end. Nor do windows whose rows are gone.
+
+        Args:
+            resource: The resource.
+            project: The project.
+            now: The time, UTC.
+            has_rows: Whether the resource's table has rows of the project.
         """
-        names, rows = self._select(f"resource = %s AND source = %s AND {_COVERAGE}", resource.name, self.source)
+        names, rows = self._select(*self._where(_COVERAGE, resource, project))
         # An earlier version created the table without `list_end`, and a reader cannot add it.
         records = [{"list_end": None} | dict(zip(names, row, strict=True)) for row in rows]
         windows = validate_windows(
@@ -66,12 +100,14 @@ class CoverageTable:
                 LoadedWindow(
                     start=record["window_start"] and utc(record["window_start"]),
                     end=utc(record["window_end"]),
+                    rows=record["rows_loaded"],
                     list_end=record["list_end"] and utc(record["list_end"]),
                     loaded_at=utc(record["loaded_at"]),
                 )
                 for record in records
             ),
             now=now,
+            has_rows=has_rows,
         )
         if windows.future:
             logger.warning(
@@ -81,55 +117,79 @@ class CoverageTable:
             )  # fmt: skip
         return windows
 
-    def record(self, resource: Resource, window: Window, rows: int, list_end: datetime | None = None) -> None:
+    def record(
+        self, resource: Resource, project: int | None, window: Window, rows: int, list_end: datetime | None = None
+    ) -> None:
         """Record that a window of a resource was loaded; its rows must be in the table by then.
 
         Args:
             resource: The resource.
+            project: The project that the rows name; None if they name none.
             window: The window, without lookback.
             rows: Rows that the load read in the window.
             list_end: Time of the oldest row, UTC, if the service's list ended above the window's start.
         """
-        self._insert(resource, window.start, window.end, rows, list_end)
+        self._insert(resource, window.start, window.end, rows, list_end, project)
 
-    def forget_future_windows(self, resource: Resource, *, after: datetime) -> None:
+    def forget_windows(self, resource: Resource, project: int | None) -> None:
+        """Delete all windows of a resource, because the rows that they speak of are gone."""
+        self._delete(_COVERAGE, resource, project)
+
+    def forget_future_windows(self, resource: Resource, project: int | None, *, after: datetime) -> None:
         """Delete the windows that end after a time that has not come yet by any clock.
 
         Once that time comes, nothing would tell them from windows that were loaded.
         """
+        self._delete(f"{_COVERAGE} AND window_end > %s", resource, project, after)
+
+    def forget_windows_before(self, resource: Resource, before: datetime) -> None:
+        """Delete the coverage of a resource before a time, of every project and source: its rows will be deleted."""
+        table = f"{{{LOAD_WINDOWS}}}"
+        condition = f"resource = %s AND {_COVERAGE} AND"
+        run_statement(self._client, f"DELETE FROM {table} WHERE {condition} window_end <= %s", resource.name, before)
         run_statement(
             self._client,
-            f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_COVERAGE} AND window_end > %s",
+            f"UPDATE {table} SET window_start = %s WHERE {condition} (window_start IS NULL OR window_start < %s)",
+            before,
             resource.name,
-            self.source,
-            after,
+            before,
         )
 
-    def empty_lists(self, resource: Resource) -> list[datetime]:
+    # -- empty lists --------------------------------------------------------------------------------------
+
+    def empty_lists(self, resource: Resource, project: int | None) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
-        rows = run_statement(
-            self._client,
-            f"SELECT window_end FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
-            resource.name,
-            self.source,
-        )
+        condition, *parameters = self._where(_EMPTY_LIST, resource, project)
+        rows = run_statement(self._client, f"SELECT window_end FROM {{{LOAD_WINDOWS}}} WHERE {condition}", *parameters)
         return sorted(utc(seen_at) for (seen_at,) in rows)
 
-    def record_empty_list(self, resource: Resource, seen_at: datetime) -> None:
+    def record_empty_list(self, resource: Resource, project: int | None, seen_at: datetime) -> None:
         """Record that the service listed no rows of a resource whose table has some. This covers nothing."""
-        self._insert(resource, seen_at, seen_at, 0, None)
+        self._insert(resource, seen_at, seen_at, 0, None, project)
 
-    def forget_empty_lists(self, resource: Resource) -> None:
+    def forget_empty_lists(self, resource: Resource, project: int | None) -> None:
         """Delete the records of empty lists, because the service lists rows again."""
-        run_statement(
-            self._client,
-            f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s AND {_EMPTY_LIST}",
-            resource.name,
-            self.source,
-        )
+        self._delete(_EMPTY_LIST, resource, project)
+
+    # -- statements ---------------------------------------------------------------------------------------
+
+    def _where(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> tuple[Any, ...]:
+        """Return a condition for the rows of a resource and a project, and its parameters."""
+        of_project, projects = "", []
+        if self._names_projects and project is None:
+            of_project = " AND project_id IS NULL"
+        elif self._names_projects:
+            of_project, projects = " AND project_id = %s", [project]
+        statement = f"resource = %s AND source = %s{of_project} AND {condition}"
+        return (statement, resource.name, self.source, *projects, *parameters)
+
+    def _delete(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> None:
+        where, *values = self._where(condition, resource, project, *parameters)
+        run_statement(self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where}", *values)
 
     def _insert(self, resource: Resource, *values: Any) -> None:
-        """Insert a row as of now; `values` are those of window_start, window_end, rows_loaded and list_end."""
+        """Insert a row as of now; `values`: window_start, window_end, rows_loaded, list_end, project_id."""
+        *others, project = values
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
         places = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
         run_statement(
@@ -137,8 +197,9 @@ class CoverageTable:
             f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({places})",
             resource.name,
             self.source,
-            *values,
+            *others,
             datetime.now(UTC),
+            project,
         )
 
     def _select(self, condition: str, *parameters: Any) -> tuple[list[str], Sequence[Any]]:

@@ -3,12 +3,12 @@
 It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usage/state), which cannot be queried.
 
     with open_load_state(settings) as load_state:
-        load_state.coverage.record(resource, window, rows=65)
+        load_state.coverage.record(resource, project, window, rows=65)
         count = load_state.row_count(resource)
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,19 +17,22 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.catalog import Resource
+from analytics_dagster.catalog import RESOURCES, Resource, table_columns
 from analytics_dagster.ingest.errors import WarehouseError
-from analytics_dagster.ingest.schema import (
-    LOAD_WINDOWS,
-    LOAD_WINDOWS_COLUMNS,
-    REJECTED_COLUMNS,
-    REJECTED_ROWS,
-    arrow_schema,
-    column_hints,
-)
+from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTED_ROWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, run_statement, utc
+from analytics_dagster.ingest.warehouse.daily_rows import DailyRows
+from analytics_dagster.ingest.warehouse.pipeline import (
+    SqlClient,
+    build_pipeline,
+    forget_stored_schema,
+    has_rows,
+    of_project,
+    run_statement,
+    stored_columns,
+    utc,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,16 +67,20 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
     """
     pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
     with pipeline.sql_client() as client:
+        stored = {name: stored_columns(client, name) for name in LOADER_TABLES}
         load_state = LoadState(client, settings.source_address)
-        columns = load_state.coverage.columns()
-        sources = load_state.coverage.sources() if columns else set()
+        sources = load_state.coverage.sources() if stored[LOAD_WINDOWS] else set()
         if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
                 f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
                 "be mixed with them. Set base_url or the destination's credentials."
             )
-        if not columns >= {column.name for column in LOAD_WINDOWS_COLUMNS}:
+        expected = {name: {column.name for column in columns} for name, columns in LOADER_TABLES.items()}
+        if any(not (stored[name] or set()) >= columns for name, columns in expected.items()):
+            forget_stored_schema(client, pipeline)
             pipeline.run(_empty_tables())
+            load_state = LoadState(client, settings.source_address)
+        load_state.adopt_windows()
         yield load_state
 
 
@@ -86,21 +93,63 @@ class LoadState:
 
     Attributes:
         coverage: The loaded windows.
+        daily_rows: The rows that loads left, by day.
     """
 
     def __init__(self, client: SqlClient, source: str) -> None:
         self.coverage = CoverageTable(client, source)
+        self.daily_rows = DailyRows(client, source)
         self._client = client
 
-    def largest_key(self, resource: Resource, *, before: datetime) -> int | None:
-        """Return the largest primary key of the rows whose cursor is before a time; None if there are none."""
+    def adopt_windows(self) -> None:
+        """Give windows that no project has to the only project in the tables.
+
+        A version before the column `project_id` recorded them, or a load whose rows named no project. Where the tables
+        have rows of several projects, nobody knows whose windows they are, and they cover nothing.
+        """
+        if not self.coverage.has_windows_without_project():
+            return
+        projects: set[int] = set()
+        for resource in RESOURCES:
+            if resource.incremental and resource.names_project and stored_columns(self._client, resource.name):
+                rows = run_statement(self._client, f"SELECT DISTINCT project_id FROM {{{resource.name}}}")
+                projects |= {row[0] for row in rows if row[0] is not None}
+        if len(projects) == 1:
+            self.coverage.adopt(projects.pop())
+
+    def prepare_table(self, resource: Resource, pipeline: dlt.Pipeline) -> None:
+        """Let the next run of a resource's pipeline create its table, or the columns, that are missing."""
+        stored = stored_columns(self._client, resource.name) or set()
+        if not stored >= {column.name for column in table_columns(resource)}:
+            forget_stored_schema(self._client, pipeline)
+
+    def has_rows(self, resource: Resource, project: int | None) -> bool:
+        """Return whether a resource's table exists and has a row of a project."""
+        return has_rows(self._client, resource, project)
+
+    def largest_key(self, resource: Resource, project: int | None, *, before: datetime) -> int | None:
+        """Return the largest primary key of a project's rows whose cursor is before a time; None if there are none."""
         (key,) = resource.primary_key
-        statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {resource.cursor} < %s"
+        condition, parameters = of_project(project)
+        statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {condition} AND {resource.cursor} < %s"
         try:
-            ((largest,),) = run_statement(self._client, statement, before)
+            ((largest,),) = run_statement(self._client, statement, *parameters, before)
         except DatabaseUndefinedRelation:
             return None
         return largest if largest is None else int(largest)
+
+    def delete_before(self, resource: Resource, moment: datetime) -> int:
+        """Delete the rows of a resource whose cursor is before a moment; return how many.
+
+        Their coverage is deleted first: after a crash between the two it is behind the rows, never ahead of them.
+        """
+        self.coverage.forget_windows_before(resource, moment)
+        self.daily_rows.forget_before(resource, moment)
+        condition = f"FROM {{{resource.name}}} WHERE {resource.cursor} < %s"
+        ((count,),) = run_statement(self._client, f"SELECT count(*) {condition}", moment)
+        if count:
+            run_statement(self._client, f"DELETE {condition}", moment)
+        return int(count)
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
         """Return the time when each rejected row of a resource was first seen, by its hash."""
@@ -147,40 +196,57 @@ class LoadState:
             settled_rows=settled, newest_key=newest, labels=dict(zip(labels, map(str, values), strict=True))
         )
 
-    def mark_removed(self, resource: Resource, *, read_from: datetime, new_rows: int) -> int:
-        """Mark the rows that a complete listing, read since `read_from`, lacked; return how many.
+    def lacking(self, resource: Resource, listings: Sequence[str], *, new_rows: int) -> int:
+        """Return the number of rows that complete listings lacked, and that were not marked before.
 
-        Marks are limited to the accounts or projects in the listing. Where rows name neither, a listing that lacks more
-        rows than it repeats marks none: it may be another account's.
+        Only rows of the accounts or projects in the listings count. Where rows name neither, listings that lack more
+        rows than they repeat count none: they may be another account's.
 
         Args:
             resource: Resource that was listed.
-            read_from: Start of the load, UTC.
-            new_rows: Rows that the listing added to the table.
+            listings: Values of `load_id` of the listings.
+            new_rows: Rows that they added to the table.
         """
-        table = "{" + resource.name + "}"
-        limits = "".join(
-            f" AND {column} IN (SELECT {column} FROM {table} WHERE read_at >= %s)" for column in resource.listed_within
+        condition, parameters = _lacking(resource, listings)
+        ((count,),) = run_statement(
+            self._client, f"SELECT count(*) FROM {{{resource.name}}} WHERE {condition}", *parameters
         )
-        removed = f"removed_at IS NULL AND read_at < %s{limits}"
-        times = [read_from] * (1 + len(resource.listed_within))
-        count = int(run_statement(self._client, f"SELECT count(*) FROM {table} WHERE {removed}", *times)[0][0])
-        if not count:
+        if not count or resource.listed_within:
+            return int(count)
+        of_listings, ids = _listed(listings)
+        ((listed,),) = run_statement(
+            self._client, f"SELECT count(*) FROM {{{resource.name}}} WHERE {of_listings}", *ids
+        )
+        repeated = listed - new_rows
+        if count > repeated:
+            logger.warning(
+                "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check "
+                "that the key belongs to the same account. If the rows were removed, delete them from the table.",
+                resource.name, count, repeated,
+            )  # fmt: skip
             return 0
-        if not resource.listed_within:
-            listed = int(
-                run_statement(self._client, f"SELECT count(*) FROM {table} WHERE read_at >= %s", read_from)[0][0]
-            )
-            repeated = listed - new_rows
-            if count > repeated:
-                logger.warning(
-                    "%s: the listing lacks %d rows of the table and repeats %d, so none is marked as removed. Check "
-                    "that the key belongs to the same account. If the rows were removed, delete them from the table.",
-                    resource.name, count, repeated,
-                )  # fmt: skip
-                return 0
-        run_statement(self._client, f"UPDATE {table} SET removed_at = %s WHERE {removed}", read_from, *times)
-        return count
+        return int(count)
+
+    def mark_removed(self, resource: Resource, listings: Sequence[str], *, at: datetime) -> None:
+        """Mark the rows that complete listings lacked, as of a time."""
+        condition, parameters = _lacking(resource, listings)
+        statement = f"UPDATE {{{resource.name}}} SET removed_at = %s WHERE {condition}"
+        run_statement(self._client, statement, at, *parameters)
+
+
+def _listed(listings: Sequence[str]) -> tuple[str, list[str]]:
+    """Return a condition for the rows of listings, and its parameters."""
+    return f"load_id IN ({', '.join(['%s'] * len(listings))})", list(listings)
+
+
+def _lacking(resource: Resource, listings: Sequence[str]) -> tuple[str, list[str]]:
+    """Return a condition for the unmarked rows that listings lacked, and its parameters."""
+    listed, ids = _listed(listings)
+    limits = [
+        f"{column} IN (SELECT {column} FROM {{{resource.name}}} WHERE {listed})" for column in resource.listed_within
+    ]
+    lacking = f"removed_at IS NULL AND (load_id IS NULL OR NOT {listed})"
+    return " AND ".join([lacking, *limits]), ids * (1 + len(limits))
 
 
 def _empty_tables() -> list[Any]:
@@ -193,5 +259,5 @@ def _empty_tables() -> list[Any]:
             write_disposition="append",
             file_format="parquet",
         )
-        for name, columns in ((LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS), (REJECTED_ROWS, REJECTED_COLUMNS))
+        for name, columns in LOADER_TABLES.items()
     ]

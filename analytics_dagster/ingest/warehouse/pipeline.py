@@ -9,11 +9,13 @@ https://dlthub.com/docs/general-usage/pipeline
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import dlt
 from dlt.common.destination import Destination
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.catalog import Resource
@@ -74,6 +76,40 @@ def with_table_names(statement: str, client: SqlClient) -> str:
 def run_statement(client: SqlClient, statement: str, *parameters: Any) -> Sequence[Any]:
     """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
     return client.execute_sql(with_table_names(statement, client), *parameters) or []
+
+
+def stored_columns(client: SqlClient, table: str) -> set[str] | None:
+    """Return the names of the columns of a table in the warehouse; None if there is no such table."""
+    statement = with_table_names(f"SELECT * FROM {{{table}}} WHERE 1 = 0", client)
+    try:
+        with client.execute_query(statement) as cursor:
+            return {str(column[0]).lower() for column in cursor.description}
+    except DatabaseUndefinedRelation:
+        return None
+
+
+def forget_stored_schema(client: SqlClient, pipeline: dlt.Pipeline) -> None:
+    """Make dlt compare a pipeline's tables with those in the warehouse at its next run, and create what is missing.
+
+    dlt trusts the schema that it stored there, even where somebody dropped a table since.
+    https://dlthub.com/docs/general-usage/schema-evolution
+    """
+    with suppress(DatabaseUndefinedRelation):
+        run_statement(client, "DELETE FROM {_dlt_version} WHERE schema_name = %s", pipeline.pipeline_name)
+
+
+def of_project(project: int | None) -> tuple[str, list[int]]:
+    """Return a condition for the rows of a project, and its parameters; rows without a project belong to any."""
+    return ("1 = 1", []) if project is None else ("(project_id = %s OR project_id IS NULL)", [project])
+
+
+def has_rows(client: SqlClient, resource: Resource, project: int | None) -> bool:
+    """Return whether a resource's table exists and has a row of a project."""
+    condition, parameters = of_project(project)
+    try:
+        return bool(run_statement(client, f"SELECT 1 FROM {{{resource.name}}} WHERE {condition} LIMIT 1", *parameters))
+    except DatabaseUndefinedRelation:
+        return False
 
 
 def utc(moment: datetime) -> datetime:

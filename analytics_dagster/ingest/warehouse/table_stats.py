@@ -16,13 +16,19 @@ from datetime import datetime
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
-
 from analytics_dagster.catalog import Resource, get_resource, table_columns
 from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, build_pipeline, utc, with_table_names
+from analytics_dagster.ingest.warehouse.daily_rows import DailyRows, Shortfall
+from analytics_dagster.ingest.warehouse.pipeline import (
+    SqlClient,
+    build_pipeline,
+    has_rows,
+    stored_columns,
+    utc,
+    with_table_names,
+)
 from analytics_dagster.ingest.windows import LoadedWindows
 
 _EXTRAS_READ = 10_000
@@ -77,6 +83,7 @@ class TableStats:
     def __init__(self, client: SqlClient, source: str) -> None:
         self._client = client
         self._coverage = CoverageTable(client, source)
+        self._daily_rows = DailyRows(client, source)
 
     @classmethod
     @contextmanager
@@ -168,21 +175,23 @@ class TableStats:
         return dict(rows)
 
     def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
-        """Return the windows of a resource that were loaded from the configured service."""
-        return self._coverage.windows(resource, now=now)
+        """Return the windows of a resource that were loaded from the configured service, of its latest project."""
+        project = self._project(resource)
+        return self._coverage.windows(resource, project, now=now, has_rows=has_rows(self._client, resource, project))
 
     def empty_lists(self, resource: Resource) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
-        return self._coverage.empty_lists(resource)
+        return self._coverage.empty_lists(resource, self._project(resource))
+
+    def shortfalls(self, resource: Resource) -> list[Shortfall]:
+        """Return the days with fewer rows than their latest load left; none where the cursor of rows moves."""
+        return [] if resource.cursor_moves else self._daily_rows.shortfalls(resource, self._project(resource))
+
+    def _project(self, resource: Resource) -> int | None:
+        return self._coverage.latest_project() if resource.incremental and resource.names_project else None
 
     def _columns(self, table: str) -> set[str] | None:
-        """Return the names of a table's columns; None if it does not exist yet."""
-        statement = with_table_names(f"SELECT * FROM {_table(table)} WHERE 1 = 0", self._client)
-        try:
-            with self._client.execute_query(statement) as cursor:
-                return {str(column[0]).lower() for column in cursor.description}
-        except DatabaseUndefinedRelation:
-            return None
+        return stored_columns(self._client, table)
 
     def _sample(self, keys: str, *parameters: Any) -> KeySample:
         """Count the keys that a statement selects, and return the first few of them."""

@@ -1,0 +1,139 @@
+"""Rows by day: the table `daily_rows` remembers how many rows each load left, so that rows that vanish are noticed.
+
+    before = daily_rows.count(resource, project, window)
+    ...  # the load
+    daily_rows.record(resource, project, window, before=before)
+    shortfalls = daily_rows.shortfalls(resource, project)
+
+Only for resources whose cursor stays: a row whose cursor moves leaves its day.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.schema import DAILY_ROWS, DAILY_ROWS_COLUMNS
+from analytics_dagster.ingest.warehouse.pipeline import SqlClient, of_project, run_statement, stored_columns
+from analytics_dagster.ingest.windows import Window
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """A day with fewer rows than its latest load left.
+
+    Attributes:
+        day: The day of the cursor, UTC.
+        rows: Rows in the table.
+        recorded: Rows that the latest load left.
+    """
+
+    day: date
+    rows: int
+    recorded: int
+
+
+class DailyRows:
+    """The table `daily_rows`.
+
+    Args:
+        client: An open SQL client of dlt.
+        source: Address of the service whose loads are recorded.
+    """
+
+    def __init__(self, client: SqlClient, source: str) -> None:
+        self._client = client
+        self._source = source
+
+    def count(self, resource: Resource, project: int | None, window: Window | None = None) -> dict[str, int]:
+        """Return the number of rows of each day that a window touches, by ISO date; of all days without a window."""
+        condition, parameters = of_project(project)
+        moments: list[datetime] = []
+        if window and window.start:
+            condition += f" AND {resource.cursor} >= %s"
+            moments.append(_midnight(window.start))
+        if window:
+            condition += f" AND {resource.cursor} < %s"
+            moments.append(_next_midnight(window.end))
+        day = f"CAST(CAST({resource.cursor} AT TIME ZONE 'UTC' AS DATE) AS VARCHAR)"
+        rows = run_statement(
+            self._client,
+            f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1",
+            *parameters,
+            *moments,
+        )
+        return dict(rows)
+
+    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: Mapping[str, int]) -> None:
+        """Record the rows of the days that a load touched.
+
+        A day that the window does not wholly cover keeps its shortfall: the load did not ask for its other rows.
+
+        Args:
+            resource: The resource that was loaded.
+            project: The project of its rows.
+            loaded: The window, lookback included; its rows must be in the table by now.
+            before: The same days' rows before the load.
+        """
+        recorded = self._recorded(resource, project)
+        for day, rows in self.count(resource, project, loaded).items():
+            start = datetime.combine(date.fromisoformat(day), time(), UTC)
+            whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
+            missing = 0 if whole else max(0, recorded.get(day, 0) - before.get(day, 0))
+            if rows + missing != recorded.get(day):
+                self._replace(resource, project, day, rows + missing)
+
+    def forget_before(self, resource: Resource, moment: datetime) -> None:
+        """Forget the days before a moment, of every project and source: their rows were deleted on purpose."""
+        run_statement(
+            self._client,
+            f"DELETE FROM {{{DAILY_ROWS}}} WHERE resource = %s AND day < %s",
+            resource.name,
+            f"{moment:%Y-%m-%d}",
+        )
+
+    def forget(self, resource: Resource, project: int | None) -> None:
+        """Forget all days of a resource, because its rows are gone."""
+        condition, *parameters = self._where(resource, project)
+        run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition}", *parameters)
+
+    def shortfalls(self, resource: Resource, project: int | None) -> list[Shortfall]:
+        """Return the days that have fewer rows than their latest load left, oldest first."""
+        if stored_columns(self._client, DAILY_ROWS) is None:
+            return []  # no load of this version created it yet
+        counted = self.count(resource, project)
+        return [
+            Shortfall(day=date.fromisoformat(day), rows=counted.get(day, 0), recorded=rows)
+            for day, rows in sorted(self._recorded(resource, project).items())
+            if counted.get(day, 0) < rows
+        ]
+
+    def _recorded(self, resource: Resource, project: int | None) -> dict[str, int]:
+        condition, *parameters = self._where(resource, project)
+        statement = f"SELECT day, row_count FROM {{{DAILY_ROWS}}} WHERE {condition}"
+        return dict(run_statement(self._client, statement, *parameters))
+
+    def _replace(self, resource: Resource, project: int | None, day: str, rows: int) -> None:
+        condition, *parameters = self._where(resource, project)
+        run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition} AND day = %s", *parameters, day)
+        names = ", ".join(column.name for column in DAILY_ROWS_COLUMNS)
+        values = (resource.name, self._source, project, day, rows)
+        run_statement(self._client, f"INSERT INTO {{{DAILY_ROWS}}} ({names}) VALUES (%s, %s, %s, %s, %s)", *values)
+
+    def _where(self, resource: Resource, project: int | None) -> Sequence[Any]:
+        """Return a condition for the days of a resource and a project, and its parameters."""
+        if project is None:
+            return ("resource = %s AND source = %s AND project_id IS NULL", resource.name, self._source)
+        return ("resource = %s AND source = %s AND project_id = %s", resource.name, self._source, project)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return datetime.combine(moment.date(), time(), UTC)
+
+
+def _next_midnight(moment: datetime) -> datetime:
+    midnight = _midnight(moment)
+    return midnight if midnight == moment else midnight + _DAY
