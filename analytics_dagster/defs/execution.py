@@ -93,7 +93,7 @@ def order_loads(resources: Iterable[Resource]) -> list[Resource]:
 
 def _began_first(context: dg.AssetExecutionContext) -> datetime | None:
     """Return when the first run of a re-execution began, UTC: what it loaded stays loaded; None for a first run."""
-    root = context.run.root_run_id
+    root = context.run.tags.get("dagster/root_run_id")
     record = context.instance.get_run_record_by_id(root) if root else None
     return record.create_timestamp.astimezone(UTC) if record else None
 

@@ -89,7 +89,7 @@ def estimate_window(request: ReadRequest, config: RESTAPIConfig) -> Estimate:
                 estimate: Estimate = end.value
                 break
     seconds = (time.monotonic() - began) / requests / request.settings.read_ahead
-    return replace(estimate, seconds=(estimate.requests or 0) * seconds)
+    return replace(estimate, seconds=estimate.requests * seconds)
 
 
 def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:

@@ -203,7 +203,7 @@ class Load:
     _removed: int = 0
     _future: bool = False
     _pieces: deque[Window] = field(default_factory=deque)
-    _rows_expected: int | None = None
+    _expected: str = ""
     _days_before: dict[str, int] = field(default_factory=dict)
     _clocks: ClockComparison | None = None
     _began: float = field(default_factory=time.monotonic)
@@ -356,13 +356,13 @@ class Load:
             estimate = estimate_window(request, request.configs(base_url)[0])
         self._counts["requests"] += request.traffic.requests
         pieces = cut_window(window, estimate.cuts)
-        self._rows_expected = estimate.rows
         if len(pieces) > 1:
-            size = "of an unknown number of rows"
-            if estimate.rows:
-                duration = f"{estimate.requests:,} requests, about {estimate.seconds:,.0f} s"
-                size = f"of up to {estimate.rows:,} rows, {duration} by page"
-            logger.info("%s: loading %d pieces, oldest first, %s", self.resource.name, len(pieces), size)
+            bound = "up to" if estimate.complete else "at least"
+            self._expected = f"{bound} {estimate.rows:,} rows"
+            logger.info(
+                "%s: loading %d pieces, oldest first: %s, by page in %s requests and about %.0f s",
+                self.resource.name, len(pieces), self._expected, f"{estimate.requests:,}", estimate.seconds,
+            )  # fmt: skip
         return pieces
 
     def _request(self, window: Window | None, *, resumed: bool = False) -> ReadRequest:
@@ -415,11 +415,10 @@ class Load:
         """Log a line for a piece that is loaded, unless it is the only one."""
         done, left = len(self._covered), len(self._pieces)
         if done + left > 1:
-            expected = f" of up to {self._rows_expected:,}" if self._rows_expected else ""
             left_seconds = (time.monotonic() - self._began) / done * left
             logger.info(
-                "%s: piece %d of %d is loaded, %s rows%s so far; about %.0f s left",
-                self.resource.name, done, done + left, f"{self._counts['loaded']:,}", expected, left_seconds,
+                "%s: piece %d of %d is loaded, %s rows so far of %s; about %.0f s left",
+                self.resource.name, done, done + left, f"{self._counts['loaded']:,}", self._expected, left_seconds,
             )  # fmt: skip
 
     def _covered_part(self, piece: Window) -> Window | None:

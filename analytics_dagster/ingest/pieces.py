@@ -32,14 +32,17 @@ class Estimate:
 
     Attributes:
         cuts: Times between its pieces, epoch seconds, oldest first.
-        rows: Rows at most, to the next look; None if the looks ended above the window's start.
-        requests: Requests at most, at the configured page size; None where `rows` is.
+        complete: Whether the looks reached the window's start: then `rows` and `requests` are upper bounds, to the next
+            look. Otherwise they are lower bounds.
+        rows: Rows.
+        requests: Requests at the configured page size.
         seconds: Seconds that they take, by the duration of the looks; 0 before it is known.
     """
 
     cuts: Sequence[int]
-    rows: int | None = None
-    requests: int | None = None
+    complete: bool = False
+    rows: int = 0
+    requests: int = 0
     seconds: float = 0.0
 
 
@@ -72,8 +75,8 @@ def look_for_cuts(order: ListOrder, bounds: Bounds, *, page_size: int) -> Genera
             complete = True
             break
         cuts.append(newest)
-    pages = (len(cuts) + 1) * step
-    return Estimate(cuts=cuts[::-1], rows=pages * page_size, requests=pages) if complete else Estimate(cuts=cuts[::-1])
+    pages = (len(cuts) + complete) * step
+    return Estimate(cuts=cuts[::-1], complete=complete, rows=pages * page_size, requests=pages)
 
 
 def cut_window(window: Window, cuts: Sequence[int]) -> list[Window]:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from analytics_dagster_tests.benchmark.server import WARM_UP
 
 if TYPE_CHECKING:
-    from analytics_dagster.ingest.read_request import ReadRequest
-from analytics_dagster.ingest.settings import Settings
+    from analytics_dagster.ingest.settings import Settings
+    from analytics_dagster.ingest.windows import Window
 
 KEY = "benchmark-key"
 
@@ -57,16 +57,29 @@ class Job:
 def load_with_package(job: Job) -> None:
     """Load through the package, as the assets do: typed columns, secrets removed, merge by key, continuity proven."""
     from analytics_dagster.catalog import get_resource  # noqa: PLC0415
+    from analytics_dagster.ingest.read_request import ReadRequest  # noqa: PLC0415
     from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
     from analytics_dagster.ingest.warehouse.pipeline import build_pipeline  # noqa: PLC0415
-    from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
 
-    settings, occurrences = _build_settings(job), get_resource("occurrences")
-    window = None
-    if job.start is not None and job.end is not None:
-        window = Window(start=datetime.fromtimestamp(job.start, UTC), end=datetime.fromtimestamp(job.end, UTC))
+    settings, occurrences, window = _build_settings(job), get_resource("occurrences"), _build_window(job)
     source = build_source(ReadRequest(resource=occurrences, settings=settings, now=datetime.now(UTC), window=window))
     build_pipeline(occurrences, settings, pipelines_dir=job.folder).run(source)
+
+
+def load_in_pieces(job: Job) -> None:
+    """Load through the package as the assets do, with coverage: a long window in pieces, each merged by itself."""
+    from analytics_dagster.catalog import get_resource  # noqa: PLC0415
+    from analytics_dagster.ingest.load import load_resource  # noqa: PLC0415
+
+    load_resource(get_resource("occurrences"), _build_settings(job), _build_window(job))
+
+
+def _build_window(job: Job) -> "Window | None":
+    from analytics_dagster.ingest.windows import Window  # noqa: PLC0415
+
+    if job.start is None or job.end is None:
+        return None
+    return Window(start=datetime.fromtimestamp(job.start, UTC), end=datetime.fromtimestamp(job.end, UTC))
 
 
 def resume_with_package(job: Job) -> None:
@@ -80,7 +93,8 @@ def resume_with_package(job: Job) -> None:
         for each in RESOURCES:
             if each.cursor and each.cursor == each.ordered_by:
                 load = loader.begin(each, Window(start=now - timedelta(days=1), end=now), resume=True)
-                load.pipeline.run(load.source)
+                for source in load.sources():
+                    load.pipeline.run(source)
                 load.finish()
 
 
@@ -134,6 +148,7 @@ def load_with_floor(job: Job) -> None:
 
 LOADERS: dict[str, Callable[[Job], None]] = {
     "ours": load_with_package,
+    "ours-in-pieces": load_in_pieces,
     "ours-resumed": resume_with_package,
     "plain": load_with_plain_dlt,
     "plain-parquet": load_with_plain_dlt_parquet,

@@ -13,6 +13,7 @@ FLOOR = "floor"
 OURS = "ours"
 BY_PAGE = f"{OURS}, by page"
 UNLIMITED = f"{OURS}, no limit"
+IN_PIECES = f"{OURS}, in pieces"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 

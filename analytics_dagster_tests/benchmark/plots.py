@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from analytics_dagster_tests.benchmark.measurements import BY_PAGE, FLOOR, OURS, UNLIMITED, Results
+from analytics_dagster_tests.benchmark.measurements import BY_PAGE, FLOOR, IN_PIECES, OURS, UNLIMITED, Results
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 596, 40, 344
@@ -30,9 +30,12 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
         for field in ("requests", "seconds")
         for reader, loader in (("by key", OURS), ("by page", BY_PAGE))
     }
+    year = results.find("year", IN_PIECES)
+    rates = [(number, rate) for number, rate in enumerate(year.figures.values(), start=2)] if year else []
     written = []
     for name, title, x_label, series in (
         ("performance-rows.svg", "Cost against rows, 1000 a page", "rows", rows),
+        ("performance-year.svg", "A year into 10,000,000 rows", "piece of 200,000 rows", {"rows a second": rates}),
         ("performance-depth.svg", "One hour's window below the newest page", "pages below the newest", depths),
     ):
         if all(len(points) > 1 for points in series.values()):

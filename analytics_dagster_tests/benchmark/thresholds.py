@@ -9,6 +9,7 @@ from analytics_dagster_tests.benchmark.measurements import (
     BY_PAGE,
     DEFINITIONS,
     FLOOR,
+    IN_PIECES,
     LIBRARIES,
     OURS,
     UNLIMITED,
@@ -107,6 +108,12 @@ def _requests_allowed_by_page(results: Results) -> float | None:
 
 def _most_requests_in_bursts(results: Results) -> float | None:
     return max((each.requests for each in results.all if each.scenario == "key-bursts"), default=None)
+
+
+def _unsteadiness(results: Results) -> float | None:
+    measurement = results.find("year", IN_PIECES)
+    rates = measurement.figures.values() if measurement else []
+    return max(rates) / min(rates) if rates else None
 
 
 def _most_requests_of_a_tick(results: Results) -> float | None:
@@ -254,6 +261,29 @@ MEMORY = (
     ),
 )
 
+PIECES = (
+    Threshold(
+        name="1,000,000 occurrences as one range, in pieces against one merge",
+        figure=_seconds_ratio("pieces", IN_PIECES, OURS),
+        limit=1.15,
+        unit="times the seconds",
+    ),
+    Threshold(
+        name="Peak memory in pieces, 1,000,000 rows against 100,000",
+        figure=lambda results: _memory_ratio(
+            results.find("pieces", IN_PIECES, MILLION), results.find("pieces", IN_PIECES, HUNDRED_THOUSAND)
+        ),
+        limit=1.15,
+        unit="times",
+    ),
+    Threshold(
+        name="A year of days into 10,000,000 rows: the fastest piece against the slowest",
+        figure=_unsteadiness,
+        limit=1.25,
+        unit="times the rows a second",
+    ),
+)
+
 IMPORTS = (
     Threshold(
         name="Importing the definitions against importing the libraries",
@@ -267,7 +297,9 @@ IMPORTS = (
 def judge(results: Results) -> list[dict[str, object]]:
     """Return the verdict on each threshold whose figure is in the results."""
     return [
-        verdict for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *IMPORTS) if (verdict := threshold.judge(results))
+        verdict
+        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *IMPORTS)
+        if (verdict := threshold.judge(results))
     ]
 
 

@@ -1,9 +1,12 @@
 """A complete listing marks the rows that it lacks; a listing that fails or is implausible marks none."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import duckdb
 import pytest
+import time_machine
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.ingest.errors import EmptyListError
@@ -148,3 +151,50 @@ def test_a_deleted_project_is_marked_and_keeps_its_row(listed: Project, service:
     assert listed.sql(f"SELECT deleted, removed_at FROM analytics.projects WHERE id = {project['id']}") == [
         (True, None)
     ]
+
+
+def test_a_last_page_that_is_empty_during_one_listing_marks_nothing(listed: Project, service: Sandbox) -> None:
+    load("teams")
+    looks = 0
+
+    def empty_the_first_looks(resource: str, page: int | None) -> None:
+        nonlocal looks
+        if resource == "teams" and page == 2:
+            looks += 1
+            if looks <= 2:
+                service.fail_next("empty", resource="teams")
+
+    service.before_reply = empty_the_first_looks
+
+    assert load("teams").rows_removed == 0
+    assert looks > 2, "a second listing was read"
+    assert removed(listed, "teams") == set()
+
+
+@pytest.mark.parametrize("name", ["teams", "environments"])
+def test_a_clock_that_steps_back_between_two_pages_marks_nothing(name: str, listed: Project, service: Sandbox) -> None:
+    listed.set(**{f"page_size__{name}": 2})
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        load(name)
+        clock.shift(timedelta(minutes=1))
+
+        def step_back(_: str, page: int | None) -> None:
+            if page == 2:
+                clock.shift(timedelta(seconds=-5))
+
+        service.before_reply = step_back
+
+        assert load(name).rows_removed == 0
+    assert removed(listed, name) == set()
+
+
+def test_a_row_that_was_listed_before_the_marks_had_ids_is_marked_as_well(listed: Project, service: Sandbox) -> None:
+    load("environments")
+    with duckdb.connect(str(listed.warehouse)) as connection:
+        connection.execute("ALTER TABLE analytics.environments DROP COLUMN load_id")
+    gone = service.rows("environments")[0]
+    drop(service, "environments", [gone])
+
+    load("environments")
+
+    assert removed(listed, "environments") == {gone["id"]}

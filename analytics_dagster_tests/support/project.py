@@ -55,17 +55,30 @@ class Project:
         *names: str,
         partition: str | None = None,
         span: tuple[str, str] | None = None,
+        executes_again: str | None = None,
         **config: bool,
     ) -> dg.ExecuteInProcessResult:
-        """Materialise assets by name, for a partition or a span of them, with run config for incremental ones."""
+        """Materialise assets by name, for a partition or a span of them, with run config for incremental ones.
+
+        Args:
+            names: Names of the assets.
+            partition: Key of the partition.
+            span: Keys of the first and the last partition.
+            executes_again: The run that this one executes again.
+            config: Run config.
+        """
         definitions = build_definitions(definition_settings())
         first, last = span or (None, None)
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        tags = {
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": last,
+            "dagster/root_run_id": executes_again,
+        }
         return dg.materialize(
             list(definitions.assets or []),
             selection=[dg.AssetKey(["analytics", name]) for name in names],
             partition_key=partition,
-            tags=tags if span else None,
+            tags={name: value for name, value in tags.items() if value},
             run_config={"ops": {"incremental": {"config": config}}} if config else None,
             resources=definitions.resources,
             instance=self.instance,

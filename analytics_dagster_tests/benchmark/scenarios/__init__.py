@@ -15,6 +15,7 @@ from analytics_dagster_tests.benchmark.scenarios.full_loads import (
 )
 from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing, key_growing
 from analytics_dagster_tests.benchmark.scenarios.imports import imports
+from analytics_dagster_tests.benchmark.scenarios.long_ranges import pieces, year
 from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
@@ -32,10 +33,12 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "imports": imports,
     "merge": merge,
     "scale": scale,
+    "pieces": pieces,
+    "year": year,
 }
 """The scenarios by name, the quick ones first."""
 
-LONG = ("large-pages", "imports", "scale")
+LONG = ("large-pages", "imports", "scale", "pieces", "year")
 """Scenarios that a quick run leaves out, unless `--only` names them."""
 
 
