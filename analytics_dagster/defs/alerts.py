@@ -48,12 +48,18 @@ def failure_text(job: str, run_id: str, descriptions: Iterable[str], secrets: It
 def post_to_webhook(url: str, text: str, log: logging.Logger) -> None:
     """Post a text to a webhook. An error of the webhook is logged, so that the sensor itself succeeds."""
     try:
-        reply = requests.post(url, json={"text": text}, timeout=_TIMEOUT)
+        # A redirect can lead to another host, which is not to know of the failure.
+        reply = requests.post(url, json={"text": text}, timeout=_TIMEOUT, allow_redirects=False)
     except requests.RequestException as error:
         # The error's message would name the URL, which is a secret.
         log.warning("The failure could not be posted to failure_webhook: %s.", type(error).__name__)
         return
-    if not reply.ok:
+    if reply.is_redirect:
+        log.warning(
+            "The failure could not be posted to failure_webhook: it answered with a redirect, which is not followed. "
+            "Set failure_webhook to the URL that it leads to."
+        )
+    elif not reply.ok:
         log.warning("The failure could not be posted to failure_webhook: it answered HTTP %d.", reply.status_code)
 
 

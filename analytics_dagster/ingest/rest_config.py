@@ -102,6 +102,8 @@ def rest_api_config(
         request_max_attempts=RETRIES + 1,
         request_backoff_factor=BACKOFF_FACTOR,
     )
+    # The key is in a header that requests would send along to another host.
+    retries.session.max_redirects = 0
     return {
         "client": {
             "base_url": base_url or settings.base_url,

@@ -26,7 +26,12 @@ def webhook() -> Iterator[tuple[str, list[Any]]]:
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path.startswith("/broken") else 200)
+            if self.path.startswith("/moved"):
+                self.send_response(307)
+                # The same server by another name is another host.
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")
+            else:
+                self.send_response(500 if self.path.startswith("/broken") else 200)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
@@ -81,6 +86,17 @@ def test_failing_to_post_is_logged_without_the_address(
     with caplog.at_level(logging.WARNING):
         post_to_webhook(url, "text", logging.getLogger("test"))
     assert "could not be posted to failure_webhook" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_a_redirect_of_the_webhook_is_not_followed_and_is_logged(
+    webhook: tuple[str, list[Any]], caplog: pytest.LogCaptureFixture
+):
+    url, posted = webhook
+    with caplog.at_level(logging.WARNING):
+        post_to_webhook(url.replace("/hook", "/moved"), "text", logging.getLogger("test"))
+    assert posted == [{"text": "text"}]
+    assert "it answered with a redirect, which is not followed. Set failure_webhook to the URL" in caplog.text
     assert "secret-token" not in caplog.text
 
 

@@ -22,6 +22,7 @@ from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.rest_config import ApiKeyHeader, endpoint_of, rest_api_config
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster_tests.support.http_replies import answering, replying
 from analytics_dagster_tests.support.project import Project
 from analytics_dagster_tests.support.service import truth
 
@@ -265,3 +266,19 @@ def test_the_configuration_runs_in_plain_dlt(project: Project, service: Sandbox,
         for name in names:
             ids = {row[0] for row in connection.execute(f"SELECT id FROM raw.{name}").fetchall()}
             assert ids == truth(service, name)
+
+
+def test_in_plain_dlt_no_key_follows_a_redirect_to_another_host() -> None:
+    settings = Settings(base_url="https://api.example.com", api_key="a key")
+    asked: list[str] = []
+
+    def elsewhere() -> tuple[int, dict[str, str], bytes]:
+        asked.append("elsewhere")
+        return 200, {}, b'{"err":0,"result":{"users":[]}}'
+
+    with answering(elsewhere) as other, replying(b"", 302, {"Location": f"{other}/v1/users"}) as url:
+        config = rest_api_config(settings, [get_resource("users")], base_url=url)
+        with config["client"]["session"], pytest.raises(ResourceExtractionError, match="redirects"):
+            list(rest_api_source(config).resources["users"])
+
+    assert asked == []
