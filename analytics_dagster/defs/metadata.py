@@ -43,6 +43,7 @@ def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLo
         "seconds": round(report.seconds, 3),
         "source": settings.source_address,
         **({} if report.project is None else {"project": report.project}),
+        "key_from": settings.key_name(account=report.resource.account_key),
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
         **(_build_watermark_metadata(report.watermark) if report.watermark else {}),
         **({"clock_difference_seconds": round(clocks.difference.total_seconds(), 3)} if clocks else {}),

@@ -5,11 +5,13 @@ https://dlthub.com/docs/general-usage/credentials/setup
 The values are text from the environment and typed from TOML; `settings.py` validates them:
 
     values = find_values(names, by_resource=["paths"], secrets=["api_key"])
+    secret = find_secret("sources.analytics.api_key")
 """
 
 import difflib
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,13 +28,26 @@ ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
 _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
 
 
+@dataclass(frozen=True)
+class FoundSecret:
+    """A secret and the name under which it was found.
+
+    Attributes:
+        value: The value as it is configured.
+        name: Name of the environment variable, or dotted path in a file or vault.
+    """
+
+    value: Any = field(repr=False)
+    name: str
+
+
 def find_values(names: Collection[str], *, by_resource: Collection[str], secrets: Collection[str]) -> dict[str, Any]:
-    """Return the configured values by name of the setting.
+    """Return the configured values that are not secret, by name of the setting.
 
     Args:
         names: Every setting.
         by_resource: The settings that have a value for each resource: their values are dicts by name of the resource.
-        secrets: The settings that are secret.
+        secrets: The settings that are secret: `find_secret` finds their values.
 
     Raises:
         SettingsError: A name is unknown, or a secret is set in a file that is not for secrets.
@@ -40,11 +55,24 @@ def find_values(names: Collection[str], *, by_resource: Collection[str], secrets
     use_project_root()
     _refuse_unknown_names(names, by_resource)
     _refuse_exposed_secrets(secrets)
-    values: dict[str, Any] = {name: _find(name, secrets) for name in names if name not in by_resource}
+    values = {name: _find(name) for name in names if name not in by_resource and name not in secrets}
     for name in by_resource:
-        found = {resource: _find(f"{name}.{resource}", secrets) for resource in _RESOURCE_NAMES}
+        found = {resource: _find(f"{name}.{resource}") for resource in _RESOURCE_NAMES}
         values[name] = {resource: value for resource, value in found.items() if value is not None}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def find_secret(path: str) -> FoundSecret | None:
+    """Return a secret by its dotted path, where `dlt.secrets` finds it; None if it is not set.
+
+    dlt writes each value that it looks up as a configuration into the trace of a load, and no secret.
+    """
+    *sections, key = path.split(".")
+    for provider in dlt.secrets.config_providers:
+        value, name = provider.get_value(key, cast("type[Any]", dlt.secrets.default_type), "", *sections)
+        if value is not None:
+            return FoundSecret(value, name)
+    return None
 
 
 def project_root() -> Path:
@@ -61,11 +89,9 @@ def use_project_root() -> None:
         switch_context(str(root))
 
 
-def _find(name: str, secrets: Collection[str]) -> Any:
-    # dlt writes each value that it looks up as a configuration into the trace of a load, and no secret.
-    accessor: Any = dlt.secrets if name in secrets else dlt.config
-    value = accessor.get(f"{SECTION}.{name}")
-    return dlt.secrets.get("api_key") if value is None and name == "api_key" else value
+def _find(name: str) -> Any:
+    config: Any = dlt.config
+    return config.get(f"{SECTION}.{name}")
 
 
 def _refuse_unknown_names(names: Collection[str], by_resource: Collection[str]) -> None:

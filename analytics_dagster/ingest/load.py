@@ -215,6 +215,9 @@ class Load:
             AnalyticsApiError: The service refused a request that looked for the pieces of the window.
             EmptyListError: The service lists no rows, but the table has some.
         """
+        settings = self._loader.settings
+        key_name = settings.key_name(account=self.resource.account_key)
+        logger.info("%s: reading from %s, key from %s", self.resource.name, settings.source_address, key_name)
         if self.window:
             yield from self._load_pieces(self.window)
         elif self.resource.complete_listing:

@@ -14,11 +14,21 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from croniter import croniter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    WrapValidator,
+)
 
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
-from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTION, find_values
+from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTION, FoundSecret, find_secret, find_values
 from analytics_dagster.ingest.errors import SettingsError
+from analytics_dagster.ingest.network import is_loopback
 from analytics_dagster.ingest.redaction import redact
 
 SANDBOX = "sandbox"
@@ -158,11 +168,14 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     )
     api_key: _Secret = Field(
         default=SecretStr(""),
-        description="The project's key. Also read from a plain `api_key`. Put it in `secrets.toml`.",
+        description="The project's key. A plain `api_key` is read if this is not set. Put it in `secrets.toml`.",
     )
     account_api_key: _Secret = Field(
         default=SecretStr(""),
         description="The account's key, for projects, teams and users. Default: `api_key`. Put it in `secrets.toml`.",
+    )
+    allow_http: _Flag = Field(
+        default=False, description="Whether `base_url` and `failure_webhook` may send keys unencrypted, over `http://`."
     )
     api_key_header: _Text = Field(default="api_key", description="Name of the header that holds the key.")
     start_date: _Day = Field(default=date(2026, 11, 1), description="First day of the partitions, UTC.")
@@ -219,6 +232,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         description='URL to which `{"text": …}` is posted when a run fails. Put it in `secrets.toml`.',
     )
 
+    _key_names: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Mapping[str, str] | None) -> None:
+        """Keep the names under which the keys were found, by setting: the context of `model_validate`."""
+        self._key_names.update(context or {})
+
     @property
     def sandbox(self) -> bool:
         """Whether the embedded sandbox stands in for the service."""
@@ -239,6 +258,17 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         days = self.keep_days.get(resource.name)
         return None if days is None else datetime.combine(now.date(), time(), UTC) - timedelta(days=days)
 
+    def key_name(self, *, account: bool) -> str:
+        """Return the name that supplied a key, such as `sources.analytics.api_key`, `api_key` or a variable's name.
+
+        Args:
+            account: Whether the account's key is meant, which is the project's unless it is set.
+        """
+        if self.sandbox:
+            return SANDBOX
+        setting = "account_api_key" if account and self.account_api_key else "api_key"
+        return self._key_names.get(setting, setting)
+
     def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
         """Return the resources of groups, all by default, that the setting `disabled` does not leave out."""
         return tuple(
@@ -255,28 +285,55 @@ def load_settings(*, need_key: bool = True) -> Settings:
         need_key: Whether a real service without a key is an error.
 
     Raises:
-        SettingsError: One is unknown, invalid or a secret in the wrong file, or a key and the sandbox are set
-            together.
+        SettingsError: One is unknown, invalid or a secret in the wrong file, a key and the sandbox are set together, or
+            the key would be sent unencrypted.
     """
     fields = Settings.model_fields
     secrets = [name for name, field in fields.items() if field.annotation is SecretStr]
     by_resource = [name for name, field in fields.items() if field.default == {}]
     values = find_values(fields, by_resource=by_resource, secrets=secrets)
-    try:
-        settings = Settings(**values)
-    except ValidationError as invalid:
-        error = invalid.errors()[0]
-        sentence = f"The setting {SECTION}.{'.'.join(map(str, error['loc']))} {error['ctx']['error']}."
-        # A secret can be in the value of another setting.
-        raise SettingsError(redact(sentence, [str(values[name]) for name in secrets if name in values])) from None
+    found = {name: secret for name in secrets if (secret := find_secret(f"{SECTION}.{name}"))}
+    settings = _validate(values, found)
+    _refuse_plain_http(settings)
     if settings.sandbox and (settings.api_key or settings.account_api_key):
         raise SettingsError(
             f"A key is set while base_url is the sandbox, whose rows are made up. Set {SECTION}.base_url "
             "to your service's URL, or remove api_key."
         )
-    if need_key and not settings.sandbox and not settings.api_key:
+    if settings.sandbox:
+        return settings
+    # A plain api_key may be another program's, so it counts only where a service wants a key.
+    if "api_key" not in found and (plain := find_secret("api_key")):
+        settings = _validate(values, {**found, "api_key": plain})
+    if need_key and not settings.api_key:
         raise SettingsError(
             f"No api_key is set for {settings.base_url}. Put it in .dlt/secrets.toml under [{SECTION}], or in "
             f"{ENVIRONMENT_PREFIX}API_KEY."
         )
     return settings
+
+
+def _validate(values: Mapping[str, Any], secrets: Mapping[str, FoundSecret]) -> Settings:
+    """Return the settings of configured values."""
+    names = {name: secret.name for name, secret in secrets.items()}
+    try:
+        return Settings.model_validate(
+            {**values, **{name: secret.value for name, secret in secrets.items()}}, context=names
+        )
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        sentence = f"The setting {SECTION}.{'.'.join(map(str, error['loc']))} {error['ctx']['error']}."
+        # A secret can be in the value of another setting.
+        raise SettingsError(redact(sentence, [str(secret.value) for secret in secrets.values()])) from None
+
+
+def _refuse_plain_http(settings: Settings) -> None:
+    if settings.allow_http:
+        return
+    urls = {"base_url": settings.base_url, "failure_webhook": settings.failure_webhook.get_secret_value()}
+    for name, url in urls.items():
+        if urlsplit(url).scheme == "http" and not is_loopback(url):
+            raise SettingsError(
+                f"The setting {SECTION}.{name} must begin with https://: over http:// a key can be read on its way. If "
+                f"the network is safe, set {SECTION}.allow_http to true."
+            )

@@ -76,6 +76,7 @@ VALUES = [
     ("base_url", "sandbox", '"sandbox"', "sandbox"),
     ("base_url", "https://api.example.com/", '"https://api.example.com/"', "https://api.example.com"),
     ("base_url", "http://127.0.0.1:8080/mirror", '"http://127.0.0.1:8080/mirror"', "http://127.0.0.1:8080/mirror"),
+    ("allow_http", "true", "true", True),
     ("api_key_header", "X-Access-Token", '"X-Access-Token"', "X-Access-Token"),
     ("start_date", "2026-01-31", '"2026-01-31"', date(2026, 1, 31)),
     ("start_date", "2026-01-31", "2026-01-31", date(2026, 1, 31)),
@@ -523,10 +524,77 @@ def test_a_key_together_with_the_sandbox_is_refused_and_not_repeated(env: Callab
         assert KEY not in sentence
 
 
-def test_a_plain_key_together_with_the_sandbox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_key_is_another_program_s_while_the_sandbox_stands_in(
+    toml: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml("", top_secrets=f'api_key = "{KEY}"')
     monkeypatch.setenv("API_KEY", KEY)
 
-    assert "A key is set while base_url is the sandbox" in refusal()
+    settings = load_settings()
+
+    assert settings.sandbox
+    assert settings.secrets == ()
+    assert settings.key_name(account=False) == settings.key_name(account=True) == "sandbox"
+
+
+SECTION_S, PLAIN, VARIABLE_S = "sources.analytics.api_key", "api_key", "SOURCES__ANALYTICS__API_KEY"
+ACCOUNT_S = "sources.analytics.account_api_key"
+
+
+@pytest.mark.parametrize(
+    ("found", "project_s", "account_s"),
+    [
+        ({SECTION_S, PLAIN, "API_KEY"}, SECTION_S, SECTION_S),
+        ({PLAIN}, PLAIN, PLAIN),
+        ({"API_KEY"}, "API_KEY", "API_KEY"),
+        ({PLAIN, "API_KEY"}, "API_KEY", "API_KEY"),
+        ({VARIABLE_S, SECTION_S, "API_KEY"}, VARIABLE_S, VARIABLE_S),
+        ({VARIABLE_S, ACCOUNT_S, PLAIN}, VARIABLE_S, ACCOUNT_S),
+    ],
+    ids=str,
+)
+def test_the_settings_know_the_name_that_supplied_a_key(
+    toml: Callable[..., None], monkeypatch: pytest.MonkeyPatch, found: set[str], project_s: str, account_s: str
+) -> None:
+    section = [name for name in (SECTION_S, ACCOUNT_S) if name in found]
+    toml(
+        f'base_url = "{URL}"',
+        secrets="\n".join(f'{name.rpartition(".")[2]} = "of {name}"' for name in section),
+        top_secrets=f'{PLAIN} = "of {PLAIN}"' if PLAIN in found else "",
+    )
+    for name in found & {"API_KEY", VARIABLE_S}:
+        monkeypatch.setenv(name, f"of {name}")
+
+    settings = load_settings()
+
+    assert (settings.key_name(account=False), settings.key_name(account=True)) == (project_s, account_s)
+    assert settings.api_key.get_secret_value() == f"of {project_s}"
+
+
+@pytest.mark.parametrize("name", ["base_url", "failure_webhook"])
+@pytest.mark.parametrize("host", ["api.example.com", "127.0.0.1.example.com", "192.168.0.7:8080", "[2001:db8::1]"])
+def test_a_key_is_not_sent_to_another_machine_unencrypted_unless_a_setting_allows_it(
+    env: Callable[..., None], name: str, host: str
+) -> None:
+    env(**{"base_url": URL, "api_key": KEY, name: f"http://{host}/s3cret"})
+
+    for need_key in (True, False):
+        sentence = refusal(need_key=need_key)
+        assert sentence.startswith(f"The setting sources.analytics.{name} must begin with https://")
+        assert sentence.endswith("set sources.analytics.allow_http to true.")
+        assert "s3cret" not in sentence
+
+    env(allow_http="true")
+    assert value_of(name) == f"http://{host}/s3cret"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "127.1.2.3", "localhost", "LOCALHOST.", "api.localhost", "[::1]:80"]
+)
+def test_http_to_this_machine_needs_no_permission(env: Callable[..., None], host: str) -> None:
+    env(base_url=f"http://{host}", api_key=KEY, failure_webhook=f"http://{host}/hook")
+
+    assert load_settings().base_url == f"http://{host}"
 
 
 @pytest.mark.parametrize("keys", [{}, {"api_key": ""}, {"api_key": "  "}, {"account_api_key": ACCOUNT}], ids=repr)

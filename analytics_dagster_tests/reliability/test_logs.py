@@ -13,9 +13,9 @@ import yaml
 
 from analytics_dagster.ingest import client, fast_reader
 from analytics_dagster.ingest import load as load_module
-from analytics_dagster.sandbox import Sandbox
+from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.http_replies import Clock, replying
-from analytics_dagster_tests.support.project import Project, daily_partition, failure, load
+from analytics_dagster_tests.support.project import Project, daily_partition, failure, load, materializations
 from analytics_dagster_tests.support.service import a_service
 
 BATCH = re.compile(r"occurrences: (?:pages|reply) ([\d-]+) with (\d+) rows; (\d+) rows so far, \d+ rows/s")
@@ -47,6 +47,34 @@ def pages_of(spans: str) -> list[int]:
     """Return the pages of a text such as `1-3, 7`."""
     ends = [[int(end) for end in span.split("-")] for span in spans.split(", ")]
     return [page for first, *last in ends for page in range(first, (last or [first])[0] + 1)]
+
+
+def test_the_first_line_and_the_metadata_name_where_the_key_came_from_and_not_the_key(
+    project: Project, day: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="analytics_dagster")
+    project.set(base_url=day.url)
+    project.monkeypatch.setenv("API_KEY", PROJECT_KEY)
+    project.set(account_api_key=ACCOUNT_KEY)
+
+    loaded = materializations(project.materialize("environments", "users"))
+
+    assert loaded["environments"]["key_from"] == "API_KEY"
+    assert loaded["users"]["key_from"] == "SOURCES__ANALYTICS__ACCOUNT_API_KEY"
+    first = next(line for line in lines(caplog, load_module.__name__) if line.startswith("environments"))
+    assert first == f"environments: reading from {day.url}, key from API_KEY"
+    assert not any(key in f"{caplog.text}{loaded}" for key in (PROJECT_KEY, ACCOUNT_KEY))
+
+
+def test_a_load_from_the_sandbox_starts_beside_another_program_s_key(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="analytics_dagster")
+    project.monkeypatch.setenv("API_KEY", "another-program-s")
+
+    assert project.materialize("users").success
+
+    assert lines(caplog, load_module.__name__)[0] == "users: reading from sandbox, key from sandbox"
 
 
 @pytest.mark.parametrize("paging", ["page", "keyset"])
@@ -96,7 +124,7 @@ def test_each_retry_has_a_line_and_so_has_the_end(
         "deploys: HTTP 503; retry 2 of 3 in 0.0 s",
     ]
     rows = len(day.rows("deploys"))
-    assert lines(caplog, load_module.__name__, logging.INFO) == [
+    assert lines(caplog, load_module.__name__, logging.INFO)[1:] == [
         f"deploys: loaded {rows} rows, {rows} new, 0 rejected, in {report.requests} requests and {report.seconds:.1f} s"
     ]
 
@@ -145,7 +173,8 @@ def test_a_run_in_the_ui_has_the_lines_of_its_loads(logged_project: Project, day
 
     assert result.success
     assert logged(project, result, logging.WARNING) == ["deploys: HTTP 502; retry 1 of 3 in 0.0 s"]
-    *batches, end = logged(project, result, logging.INFO)
+    begin, *batches, end = logged(project, result, logging.INFO)
+    assert begin == f"deploys: reading from {day.url}, key from SOURCES__ANALYTICS__API_KEY"
     assert batches
     assert all(line.startswith("deploys: pages ") for line in batches)
     assert end.startswith("deploys: loaded ")
