@@ -11,6 +11,7 @@ README's table. An eleventh resource is one more entry in `resources.py`.
 
 from analytics_dagster.catalog.loader_columns import LOAD_ID, table_columns
 from analytics_dagster.catalog.model import (
+    ANY_DEPTH,
     GROUPS,
     Column,
     ColumnType,
@@ -25,6 +26,7 @@ from analytics_dagster.catalog.model import (
 from analytics_dagster.catalog.resources import RESOURCES, get_resource
 
 __all__ = [
+    "ANY_DEPTH",
     "GROUPS",
     "LOAD_ID",
     "RESOURCES",

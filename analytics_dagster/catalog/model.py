@@ -11,7 +11,10 @@ from enum import StrEnum
 from typing import Literal, get_args
 
 Path = tuple[str, ...]
-"""Keys from an object down to a value inside it; `"*"` stands for every key of one level."""
+"""Keys from an object down to a value inside it."""
+
+ANY_DEPTH = "**"
+"""Key that stands for any number of keys, none included, in the paths of values to remove; one key follows it."""
 
 
 class ColumnType(StrEnum):
@@ -52,9 +55,11 @@ class Column:
         description: Meaning of the value, and its unit; shown in the UI.
         origin: Source of the value.
         path: Keys to the value, for the origins `INSIDE`, `ENVELOPE` and `IS_NULL`.
-        personal: Stored only with the setting `keep_personal_data`; null otherwise.
-        secret: Dropped from each row, so that it is never stored.
-        secret_paths: Paths inside a JSON value that are removed before it is stored.
+        personal: Stored only with the setting `keep_personal_data`, whatever the field's case and separators; null
+            otherwise.
+        secret: Dropped from each row, however it is spelt, so that it is never stored.
+        secret_paths: Paths inside a JSON value that are removed before it is stored. Case and separators of their keys
+            (`-`, `_`, space) do not matter; `ANY_DEPTH` may stand before the last key.
         personal_paths: Paths that are removed likewise, unless the setting `keep_personal_data` is on.
     """
 
@@ -74,6 +79,11 @@ class Column:
         rules = {
             "type must be JSON for secret_paths and personal_paths": self.type is ColumnType.JSON
             or not (self.secret_paths or self.personal_paths),
+            "origin must be row for personal and secret": self.origin is Origin.ROW
+            or not (self.personal or self.secret),
+            "ANY_DEPTH must stand before the last key of a path": not any(
+                ANY_DEPTH in (*path[:-2], path[-1]) for path in (*self.secret_paths, *self.personal_paths)
+            ),
             f"path must {'not ' if needs_path else ''}be empty for origin {self.origin}": needs_path == bool(self.path),
             "nullable must be true for origin inside": self.nullable or self.origin is not Origin.INSIDE,
         }
@@ -208,6 +218,8 @@ class Resource:
         replace_by: Columns whose values in a load replace all rows of the table with the same values.
         complete_listing: Each load lists every row: rows that it lacks get `removed_at`.
         listed_within: Columns whose values limit a complete listing, such as the account.
+        unknown_fields_personal: Fields that the catalog does not know are stored only with the setting
+            `keep_personal_data`.
     """
 
     name: str
@@ -236,6 +248,7 @@ class Resource:
     replace_by: tuple[str, ...] = ()
     complete_listing: bool = False
     listed_within: tuple[str, ...] = ()
+    unknown_fields_personal: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 from analytics_dagster.catalog.model import (
+    ANY_DEPTH,
     Column,
     ColumnType,
     Freshness,
@@ -132,10 +133,9 @@ OCCURRENCES = Resource(
             name="data",
             description="The whole payload, without secrets and personal data.",
             secret_paths=(
-                ("metadata", "access_token"),
-                ("notifier", "configured_options", "*", "accessToken"),
+                ("metadata", ANY_DEPTH, "access_token"),
+                ("notifier", ANY_DEPTH, "access_token"),
                 *(("request", "headers", name) for name in _CREDENTIAL_HEADERS),
-                *(("request", "headers", name.lower()) for name in _CREDENTIAL_HEADERS),
             ),
             personal_paths=(
                 ("person", "email"),
@@ -200,7 +200,12 @@ DEPLOYS = Resource(
         _text(name="status", description="started, succeeded, failed or timed_out; settles within an hour."),
         _timestamp(name="start_time", description="The time of its start."),
         _timestamp(name="finish_time", nullable=True, description="The time of its end; null while it runs."),
-        _text(name="local_username", nullable=True, description="The account that ran it on the deploying host."),
+        _text(
+            name="local_username",
+            nullable=True,
+            personal=True,
+            description="The account that ran it on the deploying host.",
+        ),
         _bigint(name="user_id", nullable=True, description="The user who deployed."),
         _text(name="comment", nullable=True, description="The comment on the deploy."),
     ),
@@ -337,6 +342,7 @@ USERS = Resource(
     freshness=_DAILY,
     account_key=True,
     complete_listing=True,
+    unknown_fields_personal=True,
     columns=(
         _bigint(name="id", description="ID of the user."),
         _text(name="username", personal=True, description="The name that the user signs in with."),

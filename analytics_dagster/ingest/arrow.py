@@ -9,7 +9,7 @@ the reason; the others load.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from analytics_dagster.ingest.column_values import NestedValues, lenient_array, 
 from analytics_dagster.ingest.errors import InvalidValueError
 from analytics_dagster.ingest.json_text import encode_rejected_row, json_array
 from analytics_dagster.ingest.lists import Page
-from analytics_dagster.ingest.redaction import path_tree, remove_paths, without_fields
+from analytics_dagster.ingest.redaction import PathTree, remove_other_fields
 from analytics_dagster.ingest.schema import ARROW_TYPES, REJECTED_COLUMNS, arrow_schema
 from analytics_dagster.ingest.windows import Window
 
@@ -108,16 +108,16 @@ class TableBuilder:
         self._keep_personal_data = keep_personal_data
         self._known_rejects = known_rejects or {}
         self._known_fields = frozenset(column.field for column in resource.columns if column.field)
-        self._removed_paths = path_tree(
+        self._removed = PathTree(
             path
             for column in resource.columns
             for path in (
-                *([(column.name,)] if column.secret else []),
+                *([(column.name,)] if column.secret or (column.personal and not keep_personal_data) else []),
                 *((column.name, *inside) for inside in column.secret_paths),
                 *(() if keep_personal_data else ((column.name, *inside) for inside in column.personal_paths)),
             )
         )
-        self._personal_fields = frozenset(column.name for column in resource.columns if column.personal)
+        self._keeps_unknown_fields = keep_personal_data or not resource.unknown_fields_personal
         self._raw = _RawRows()
         self._typed_rows: list[pa.Table] = []
         self._rejected: list[Row] = []
@@ -177,7 +177,7 @@ class TableBuilder:
 
     def _reject(self, raw: "_RawRows", reason: str) -> None:
         (row,), (page,) = raw.rows, raw.pages
-        text = encode_rejected_row(row if self._keep_personal_data else without_fields(row, self._personal_fields))
+        text = encode_rejected_row(row)
         row_hash = hashlib.sha256(f"{self._resource.name} {text}".encode()).hexdigest()
         self.counts.rejected += 1
         self._rejected.append({
@@ -196,7 +196,9 @@ class TableBuilder:
         raw, self._raw = self._raw, _RawRows()
         if self._renames:
             raw.rows = [self._rename(row) for row in raw.rows]
-        remove_paths(raw.rows, self._removed_paths)
+        self._removed.remove_from(raw.rows)
+        if not self._keeps_unknown_fields:
+            self.counts.unknown_fields |= remove_other_fields(raw.rows, self._known_fields)
         self._type_rows(raw)
 
     def _type_rows(self, raw: "_RawRows") -> None:
@@ -232,8 +234,6 @@ class TableBuilder:
 
     def _values(self, column: Column, raw: "_RawRows", inside: "NestedValues") -> _Values:
         """Return the raw values of a column, one for each row."""
-        if column.personal and not self._keep_personal_data:
-            return [None] * len(raw)
         match column.origin:
             case Origin.ROW:
                 return [row.get(column.name) for row in raw.rows]
@@ -254,14 +254,13 @@ class TableBuilder:
             return lenient_array(column, values, self._plausible)
         return strict_array(column, values, self._plausible)
 
-    def _extra(self, rows: Iterable[Row]) -> _Values:
+    def _extra(self, rows: list[Row]) -> _Values:
         """Return the fields of each row that the catalog does not know, as one object; None if there are none."""
-        extras: _Values = []
-        for row in rows:
-            unknown = row.keys() - self._known_fields
-            self.counts.unknown_fields |= unknown
-            extras.append({name: row[name] for name in sorted(unknown)} if unknown else None)
-        return extras
+        unknown = set[str]().union(*rows) - self._known_fields
+        if not unknown:
+            return [None] * len(rows)
+        self.counts.unknown_fields |= unknown
+        return [{name: row[name] for name in sorted(row.keys() & unknown)} or None for row in rows]
 
 
 @dataclass

@@ -216,7 +216,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         default="", description="Prefix of fields to replace: `<brand>_id` is loaded as `analytics_id`."
     )
     keep_personal_data: _Flag = Field(
-        default=False, description="Whether e-mail addresses, IP addresses and other personal data are stored."
+        default=False, description="Whether personal data is stored: see *Secrets and personal data*."
     )
     metrics_active_days: _Count = Field(
         default=30,

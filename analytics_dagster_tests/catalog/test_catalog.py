@@ -161,12 +161,13 @@ def test_what_is_secret_or_personal_is_marked() -> None:
     data = get_resource("occurrences").column("data")
 
     assert secret == {"projects.settings_data"}
-    assert personal == {"users.username", "users.email"}
+    assert personal == {"users.username", "users.email", "deploys.local_username"}
+    assert {resource.name for resource in RESOURCES if resource.unknown_fields_personal} == {"users"}
     headers = {"Authorization", "Cookie", "Proxy-Authorization", "Set-Cookie", "X-Api-Key", "X-Auth-Token"}
     assert {".".join(path) for path in data.secret_paths} == {
-        "metadata.access_token",
-        "notifier.configured_options.*.accessToken",
-        *(f"request.headers.{spelt}" for name in headers for spelt in (name, name.lower())),
+        "metadata.**.access_token",
+        "notifier.**.access_token",
+        *(f"request.headers.{name}" for name in headers),
     }
     assert {".".join(path) for path in data.personal_paths} == {
         "person.email",
@@ -372,6 +373,18 @@ def test_a_resource_waits_only_for_one_that_announces_its_new_rows() -> None:
     [
         ({"secret_paths": (("key",),)}, "type must be JSON for secret_paths and personal_paths"),
         ({"personal_paths": (("email",),)}, "type must be JSON for secret_paths and personal_paths"),
+        (
+            {"type": ColumnType.JSON, "secret_paths": (("a", "**"),)},
+            "ANY_DEPTH must stand before the last key of a path",
+        ),
+        (
+            {"type": ColumnType.JSON, "personal_paths": (("**", "a", "b"),)},
+            "ANY_DEPTH must stand before the last key of a path",
+        ),
+        (
+            {"origin": Origin.INSIDE, "path": ("data", "x"), "nullable": True, "personal": True},
+            "origin must be row for personal and secret",
+        ),
         ({"origin": Origin.INSIDE, "nullable": True}, "path must not be empty for origin inside"),
         ({"origin": Origin.ENVELOPE}, "path must not be empty for origin envelope"),
         ({"origin": Origin.IS_NULL}, "path must not be empty for origin is_null"),
@@ -382,7 +395,7 @@ def test_a_resource_waits_only_for_one_that_announces_its_new_rows() -> None:
 )
 def test_an_impossible_column_is_refused_with_a_sentence(facts: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^Column 'gadget': .+\.$") as refusal:
-        column(name="gadget", type=ColumnType.TEXT, **facts)
+        column(name="gadget", **{"type": ColumnType.TEXT, **facts})
 
     assert sentence in str(refusal.value)
 

@@ -83,6 +83,11 @@ def deploy(**fields: Any) -> dict[str, Any]:
     }
 
 
+def without_username(row: dict[str, Any]) -> dict[str, Any]:
+    """A deploy as it is kept: the name of its user is personal."""
+    return {name: value for name, value in row.items() if name != "local_username"}
+
+
 def occurrence(data: Any = None, **fields: Any) -> dict[str, Any]:
     return {
         "id": 412345678901,
@@ -278,7 +283,9 @@ def test_personal_data_is_kept_on_demand_and_secrets_never() -> None:
     assert SECRET not in str(row)
 
 
-@pytest.mark.parametrize("name", ["Authorization", "authorization", "Cookie", "x-api-key"])
+@pytest.mark.parametrize(
+    "name", ["Authorization", "authorization", "Cookie", "COOKIE", "x-api-key", "X-API-Key", "x_api_key", "Set Cookie"]
+)
 def test_headers_that_are_kept_on_demand_are_kept_without_credentials(name: str) -> None:
     data = {"request": {"headers": {name: f"Bearer {SECRET}", "X-User": ADDRESS}}}
     (row,) = type_rows("occurrences", occurrence(data), keep_personal_data=True).rows
@@ -630,7 +637,7 @@ def test_a_row_that_does_not_fit_is_rejected_with_its_reason(fields: dict[str, A
     assert [row["id"] for row in result.rows] == [1, 2]
     (rejected,) = result.rejected
     assert (rejected["resource"], rejected["first_seen"], rejected["last_seen"]) == ("deploys", READ_AT, READ_AT)
-    assert json.loads(rejected["raw"]) == deploy(**fields)
+    assert json.loads(rejected["raw"]) == without_username(deploy(**fields))
 
 
 @pytest.mark.parametrize("seconds", [946_684_800, TOO_LATE - 1])
@@ -650,7 +657,7 @@ def test_an_entry_that_is_no_object_is_rejected(entry: Any) -> None:
     result = type_rows("deploys", deploy(), entry)
 
     assert result.reason == "row is not a JSON object"
-    assert json.loads(result.rejected[0]["raw"]) == entry
+    assert json.loads(result.rejected[0]["raw"]) == ([without_username(deploy())] if entry == [deploy()] else entry)
     assert len(result.rows) == 1
 
 
@@ -744,10 +751,144 @@ def test_a_row_wrapped_in_something_else_is_rejected_without_its_secrets(wrap: C
     assert SECRET not in result.rejected[0]["raw"]
 
 
-def test_secrets_are_removed_from_options_that_come_as_a_list() -> None:
-    data = {"notifier": {"configured_options": [{"accessToken": SECRET}]}}
+TOKEN = {"accessToken": SECRET, "enabled": True}
 
-    assert SECRET not in str(type_rows("occurrences", occurrence(data)).rows)
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"notifier": {"configured_options": TOKEN}},
+        {"notifier": {"configured_options": {"server": {"client": TOKEN}}}},
+        {"notifier": {"configured_options": {"server": {"access_token": SECRET}}}},
+        {"notifier": {"configured_options": {"a": {"b": {"c": {"d": [[{"ACCESS-TOKEN": SECRET}]]}}}}}},
+        {"notifier": {"configured_options": [TOKEN]}},
+        {"notifier": {"configured_options": [[TOKEN], {"server": [TOKEN]}]}},
+        {"notifier": {"Access Token": SECRET}},
+        {"notifier": [TOKEN]},
+        {"NOTIFIER": {"configuredOptions": TOKEN}},
+        {"metadata": {"accessToken": SECRET}},
+        {"metadata": {"debug": {"Access_Token": SECRET}}},
+        {"Metadata": {"access_token": SECRET}, "metadata": {"access_token": SECRET}},
+        {"request": {"headers": {"COOKIE": SECRET}}},
+        {"request": {"headers": [{"COOKIE": SECRET}]}},
+        {"Request": {"Headers": {"X-API-Key": SECRET, "x-api_key": SECRET}}},
+    ],
+    ids=str,
+)
+def test_secrets_are_removed_however_deep_they_are_and_however_they_are_spelt(data: dict[str, Any]) -> None:
+    result = type_rows("occurrences", occurrence(deepcopy(data)), occurrence(full_data()), keep_personal_data=True)
+
+    stored = [json.loads(row["data"]) for row in result.rows]
+    assert len(stored) == 2
+    assert SECRET not in str(stored)
+    assert ("enabled" in str(stored[0])) == ("enabled" in str(data))
+
+
+@pytest.mark.parametrize("wrap", [json.dumps, lambda value: json.dumps(json.dumps(value))], ids=["once", "twice"])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(
+    "path", [(), ("metadata",), ("notifier",), ("notifier", "configured_options"), ("request",), ("request", "headers")]
+)
+def test_secrets_are_removed_from_objects_that_come_as_text(
+    path: tuple[str, ...], wrap: Callable[[Any], str], *, keep: bool
+) -> None:
+    data = full_data()
+    data["request"]["headers"]["Cookie"] = SECRET
+    whole = {"data": data}
+    *parents, name = ("data", *path)
+    parent: Any = whole
+    for key in parents:
+        parent = parent[key]
+    parent[name] = wrap(parent[name])
+
+    (row,) = type_rows("occurrences", occurrence(whole["data"]), keep_personal_data=keep).rows
+
+    assert SECRET not in row["data"]
+    assert (ADDRESS in row["data"]) is keep
+    assert "host" in row["data"], "what is not secret is kept"
+    assert isinstance(json.loads(row["data"]), type(whole["data"])), "a text stays a text"
+
+
+def test_a_name_with_escaped_letters_in_a_text_is_found() -> None:
+    text = json.dumps({"access_token": SECRET, "version": 2}).replace("access", "\\u0061ccess")
+
+    (row,) = type_rows("occurrences", occurrence({"metadata": text})).rows
+
+    assert json.loads(json.loads(row["data"])["metadata"]) == {"version": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        (f"access_token={SECRET}", "[redacted]"),
+        (f'{{"notifier": {{"accessToken": "{SECRET}", "cut sh', "[redacted]"),
+        (f"Cookie: {SECRET}\r\nAccept: */*", "[redacted]"),
+        ("it broke", "it broke"),
+        ("C:\\users\\me", "C:\\users\\me"),
+        ('{"version": 2}', '{"version": 2}'),
+    ],
+)
+def test_a_text_that_is_no_json_is_redacted_if_it_names_a_secret(text: str, stored: str) -> None:
+    (row,) = type_rows("occurrences", occurrence(text), keep_personal_data=True).rows
+
+    assert json.loads(row["data"]) == stored
+
+
+def test_the_names_of_secrets_in_a_list_of_names_are_kept() -> None:
+    data = {"notifier": {"configured_options": {"scrub_fields": ["access_token", "accessToken", "password"]}}}
+
+    (row,) = type_rows("occurrences", occurrence(deepcopy(data))).rows
+
+    assert json.loads(row["data"]) == data
+
+
+@pytest.mark.parametrize("name", ["settings_data", "settingsData", "Settings-Data"])
+def test_a_secret_field_that_is_spelt_otherwise_is_no_unknown_field(name: str) -> None:
+    row = {key: value for key, value in project().items() if key != "settings_data"}
+
+    result = type_rows("projects", row | {name: {"key": SECRET}}, json.dumps(row | {name: SECRET}))
+
+    assert SECRET not in str(result.rows) + str(result.rejected)
+    assert result.typed.counts.unknown_fields == set()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_fields_of_users_that_nobody_knew_of_are_personal_and_their_names_are_told(*, keep: bool) -> None:
+    users = [
+        {"id": 1, "username": ADDRESS, "E-Mail": ADDRESS, "email": ADDRESS, "phone": "+99 1"},
+        {"id": "x", "phone": "+99 2"},
+        [{"id": 3, "phone": "+99 3"}],
+        json.dumps({"id": 4, "phone": "+99 4"}),
+    ]
+
+    result = type_rows("users", *users, keep_personal_data=keep)
+
+    kept = str(result.rows) + str(result.rejected)
+    assert ("+99" in kept) is keep
+    assert (ADDRESS in kept) is keep
+    assert "phone" in result.typed.counts.unknown_fields
+    assert len(result.rows) + len(result.rejected) == 4
+
+
+def test_the_name_of_a_deploy_s_user_is_personal() -> None:
+    row = deploy(local_username="somebody")
+
+    (hidden,) = type_rows("deploys", row).rows
+    (kept,) = type_rows("deploys", row, keep_personal_data=True).rows
+
+    assert (hidden["local_username"], hidden["extra"]) == (None, None)
+    assert kept["local_username"] == "somebody"
+
+
+@pytest.mark.parametrize("place", ["metadata", "notifier"])
+def test_a_payload_nested_as_deep_as_json_goes_is_searched(place: str) -> None:
+    deep: Any = {"access_token": SECRET}
+    for level in range(400):
+        deep = {"inner": deep} if level % 2 else [deep]
+
+    (row,) = type_rows("occurrences", occurrence({place: deep})).rows
+
+    assert SECRET not in row["data"]
 
 
 # -- any page -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ The keys of the configuration, which the service repeats in its errors, and the 
 searched for. Each search also looks for an ordinary text, which must be found.
 """
 
+import json
 import logging
 import subprocess
 import tempfile
@@ -94,7 +95,25 @@ def service() -> Iterator[Sandbox]:
             row = service.rows(name)[0]
             service.plant(name, {**row, "id": "no number"})
             service.plant(name, [row])
+        plant_other_spellings(service)
         yield service
+
+
+def plant_other_spellings(service: Sandbox) -> None:
+    """Plant rows whose secrets and personal data have other places or names than in the sandbox's own."""
+    secret, personal = f"{SECRET_MARKER}spelt-otherwise", PERSONAL_MARKERS[0]
+    payloads: list[Any] = [
+        {"notifier": {"configured_options": {"accessToken": secret}}},
+        {"notifier": {"configured_options": {"server": {"side": [{"Access-Token": secret}]}}}},
+        {"request": {"headers": {"COOKIE": secret, "X-API-Key": secret}, "User-IP": personal}},
+        {"Metadata": {"ACCESS_TOKEN": secret}, "Person": {"E-Mail": personal}},
+    ]
+    payloads += [json.dumps(payload) for payload in payloads]
+    newest = service.rows("occurrences")[-1]
+    for number, payload in enumerate([*payloads, f"access_token={secret}"], start=1):
+        service.plant("occurrences", {**newest, "id": newest["id"] + number, "data": payload})
+    service.update("deploys", service.rows("deploys")[0]["id"], local_username=f"somebody{personal}")
+    service.plant("users", {"id": 1, "username": "one", "E-Mail": personal, "pager": personal})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def current(text: str) -> str:
     """Return the README's text with its generated tables as they should be."""
-    for name, table in (("assets", assets_table()), ("settings", settings_table())):
+    for name, table in (("assets", assets_table()), ("settings", settings_table()), ("secrets", secrets_table())):
         pattern = re.compile(rf"(<!-- {name}:[^\n]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, replaced = pattern.subn(lambda match, table=table: f"{match[1]}{table}{match[2]}", text)
         assert replaced == 1, name
@@ -33,6 +33,25 @@ def settings_table() -> str:
     fields = Settings.model_fields.items()
     rows = [(f"`{name}`", _default(field.default), str(field.description)) for name, field in fields]
     return _table(("setting", "default", "meaning"), rows)
+
+
+def secrets_table() -> str:
+    """Return the table of values that are removed from rows."""
+    rows = []
+    for resource in RESOURCES:
+        secret, personal = list[str](), list[str]()
+        for column in resource.columns:
+            secret += [column.name] * column.secret + [".".join((column.name, *path)) for path in column.secret_paths]
+            personal += [column.name] * column.personal
+            personal += [".".join((column.name, *path)) for path in column.personal_paths]
+        personal += ["fields that the catalog does not know"] * resource.unknown_fields_personal
+        if secret or personal:
+            rows.append((f"`{resource.name}`", _code(secret), _code(personal)))
+    return _table(("asset", "never stored", "stored with `keep_personal_data`"), rows)
+
+
+def _code(paths: Iterable[str]) -> str:
+    return ", ".join(path if " " in path else f"`{path}`" for path in paths)
 
 
 def _window(row: Resource) -> str:
