@@ -22,12 +22,12 @@ import orjson
 import requests
 from dlt.sources.helpers.rest_client.utils import join_url
 from dlt.sources.rest_api.typing import RESTAPIConfig
-from urllib3 import BaseHTTPResponse
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest import rest_config
+from analytics_dagster.ingest.bounded_replies import Limits, ReplyTooLargeError
 from analytics_dagster.ingest.errors import AnalyticsApiError
-from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, Sent
+from analytics_dagster.ingest.keep_alive import Connections, NoReplyError, RawReply, Sent
 from analytics_dagster.ingest.replies import Endpoint, RetryableError, announced_wait, read_body, service_time
 from analytics_dagster.ingest.rest_config import RETRIED_STATUSES, RETRIES, ApiKeyHeader, endpoint_of
 from analytics_dagster.ingest.settings import Settings
@@ -87,7 +87,7 @@ class ApiClient:
 
     Args:
         endpoint: Where to send them, and with which headers.
-        timeout: Seconds to wait for a connection, and for each part of a reply.
+        limits: Bounds of a reply.
         max_rate_wait: Longest wait for the rate limit's window to end, in seconds.
         backoff_factor: Seconds before the first retry; doubled for each further one.
         traffic: Totals to add to; new ones by default.
@@ -97,14 +97,14 @@ class ApiClient:
         self,
         endpoint: Endpoint,
         *,
-        timeout: float,
+        limits: Limits,
         max_rate_wait: float,
         backoff_factor: float,
         traffic: Traffic | None = None,
     ) -> None:
         self.traffic = traffic or Traffic()
         self.endpoint = endpoint
-        self._connections = Connections(endpoint.url, endpoint.headers, timeout=timeout)
+        self._connections = Connections(endpoint.url, endpoint.headers, limits)
         self._max_rate_wait = max_rate_wait
         self._backoff_factor = backoff_factor
         self._body = None if endpoint.body is None else orjson.dumps(endpoint.body)
@@ -178,12 +178,14 @@ class ApiClient:
             body = self._read(response)
         except NoReplyError as error:
             pending.failure = RetryableError(f"no reply ({error})")
+        except ReplyTooLargeError:
+            raise too_large(self.endpoint) from None
         except RetryableError as failure:
             pending.failure = failure
         else:
             pending.reply = Reply(body=body, read_at=pending.sent_at, size=len(response.data))
 
-    def _read(self, response: BaseHTTPResponse) -> dict[str, Any]:
+    def _read(self, response: RawReply) -> dict[str, Any]:
         headers = response.headers
         self.traffic.service_time = self.traffic.service_time or service_time(headers)
         if headers.get("X-Rate-Limit-Remaining") == "0" and response.status not in RETRIED_STATUSES:
@@ -239,6 +241,12 @@ def give_up_advice(failure: RetryableError) -> str | None:
     )
 
 
+def too_large(endpoint: Endpoint) -> AnalyticsApiError:
+    """Return the error of a reply that has too many bytes."""
+    advice = "Lower page_size.{resource}, or raise max_reply_megabytes."
+    return endpoint.error("the reply is larger than max_reply_megabytes", None, advice)
+
+
 def build_endpoint(config: RESTAPIConfig, resource: Resource, settings: Settings) -> Endpoint:
     """Return the endpoint of a resource as its configuration says, with the key in its headers.
 
@@ -268,7 +276,7 @@ def build_client(config: RESTAPIConfig, resource: Resource, settings: Settings, 
     """Return a client for the endpoint of a resource that adds to the totals of a load."""
     return ApiClient(
         build_endpoint(config, resource, settings),
-        timeout=settings.request_timeout,
+        limits=rest_config.reply_limits(settings),
         max_rate_wait=settings.max_rate_wait,
         backoff_factor=rest_config.BACKOFF_FACTOR,
         traffic=traffic,

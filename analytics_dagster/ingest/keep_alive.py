@@ -3,7 +3,7 @@
 `send` writes a request and returns; `receive` reads the reply. Requests wait for the service together, each on a
 connection of its own, and the caller works meanwhile. `client.py` judges the replies and retries.
 
-    connections = Connections(url, headers, timeout=60.0)
+    connections = Connections(url, headers, Limits(timeout=60.0, reply_timeout=300.0, reply_bytes=128_000_000))
     sent = [connections.send("GET", f"page={page}") for page in range(1, 9)]
     replies = [connections.receive(each) for each in sent]
 
@@ -13,8 +13,10 @@ https://requests.readthedocs.io/en/latest/user/advanced/#proxies
 """
 
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,11 +26,18 @@ from urllib.parse import unquote
 import certifi
 import requests
 from requests.utils import select_proxy
-from urllib3 import BaseHTTPResponse, make_headers
+from urllib3 import make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig, port_by_scheme
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, parse_url
 
+from analytics_dagster.ingest.bounded_replies import (
+    BoundedResponse,
+    Limits,
+    ReplyTooLargeError,
+    ReplyTooLateError,
+    read_bounded,
+)
 from analytics_dagster.ingest.errors import SettingsError
 
 _FAILURES = (HTTPError, HTTPException, OSError)
@@ -36,6 +45,15 @@ _FAILURES = (HTTPError, HTTPException, OSError)
 
 class NoReplyError(Exception):
     """The reply is missing or incomplete. The text is the kind of failure: it names no address and no header."""
+
+
+@dataclass(frozen=True)
+class RawReply:
+    """A reply, read to its end and decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -52,16 +70,16 @@ class Connections:
     Args:
         url: Absolute URL, without a query.
         headers: Sent with every request.
-        timeout: Seconds to wait for a connection, and for each part of a reply.
+        limits: Bounds of a reply.
 
     Raises:
         SettingsError: The environment names a proxy that cannot be used.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, timeout: float) -> None:
-        self._route = _Route(url, timeout)
+    def __init__(self, url: str, headers: Mapping[str, str], limits: Limits) -> None:
+        self._route = _Route(url, limits)
         self._headers = {**headers, **self._route.headers}
-        self._timeout = timeout
+        self._limits = limits
         self._idle: list[HTTPConnection] = []
         self._waiting: set[HTTPConnection] = set()
 
@@ -71,29 +89,37 @@ class Connections:
         target = f"{self._route.target}?{query}" if query else self._route.target
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
-            connection.request(method, target, body=body, headers=headers)
+            connection.request(method, target, body=body, headers=headers, preload_content=False)
         except _FAILURES as failure:
             connection.close()
             return Sent(connection, failure)
         self._waiting.add(connection)
         return Sent(connection)
 
-    def receive(self, sent: Sent) -> BaseHTTPResponse:
-        """Wait for the reply to a request and return it, read to its end and decompressed.
+    def receive(self, sent: Sent) -> RawReply:
+        """Wait for the reply to a request and return it.
 
         Raises:
-            NoReplyError: The reply is missing or incomplete.
+            NoReplyError: The reply is missing, incomplete or late.
+            ReplyTooLargeError: The reply is too large.
         """
         if sent.failure:
             raise NoReplyError(type(sent.failure).__name__)
-        self._waiting.remove(sent.connection)
+        connection = sent.connection
+        self._waiting.remove(connection)
+        deadline = _set_deadline(connection, self._limits)
         try:
-            response = sent.connection.getresponse()
+            response = connection.getresponse()
+            data = read_bounded(response.read, deadline=deadline, most=self._limits.reply_bytes)
         except _FAILURES as failure:
-            sent.connection.close()
-            raise NoReplyError(type(failure).__name__) from None
-        self._idle.append(sent.connection)
-        return response
+            connection.close()
+            late = isinstance(failure, ReplyTooLateError) or time.monotonic() > deadline
+            raise NoReplyError(self._limits.late if late else type(failure).__name__) from None
+        except ReplyTooLargeError:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return RawReply(response.status, response.headers, data)
 
     def wait(self, sent: Sequence[Sent]) -> list[int]:
         """Wait until a reply to one of several requests has begun; return the places of those that have."""
@@ -101,7 +127,7 @@ class Connections:
         if failed:
             return failed
         sockets = [each.connection.sock for each in sent]
-        ready = wait([socket for socket in sockets if socket], self._timeout)
+        ready = wait([socket for socket in sockets if socket], self._limits.timeout)
         # After the timeout, receiving the first one fails as it would have by itself.
         return [place for place, socket in enumerate(sockets) if socket in ready] or [0]
 
@@ -129,14 +155,15 @@ class _Route:
         headers: Headers for a proxy that forwards requests.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, limits: Limits) -> None:
         environment: Any = requests.Session().merge_environment_settings(url, {}, None, None, None)
         service = parse_url(url)
         address = select_proxy(url, environment["proxies"])
         proxy, proxy_headers = _parse_proxy(address, service) if address else (None, {})
         host, port = _authority(proxy or service)
         self._kind = HTTPConnection
-        self._options: dict[str, Any] = {"host": host, "port": port, "timeout": timeout}
+        self._options: dict[str, Any] = {"host": host, "port": port, "timeout": limits.timeout}
+        self._limits = limits
         self._tunnel: dict[str, Any] = {}
         self.target, self.headers = service.path or "/", dict[str, str]()
         if "https" in (service.scheme, proxy and proxy.scheme):
@@ -152,9 +179,17 @@ class _Route:
     def build_connection(self) -> HTTPConnection:
         """Return a connection that is not open yet."""
         connection = self._kind(**self._options)
+        _set_deadline(connection, self._limits)  # for a proxy's reply
         if self._tunnel:
             connection.set_tunnel(**self._tunnel)
         return connection
+
+
+def _set_deadline(connection: HTTPConnection, limits: Limits) -> float:
+    """Start the time of a connection's next reply, and return when it ends."""
+    deadline = time.monotonic() + limits.reply_timeout
+    connection.response_class = partial(BoundedResponse, deadline=deadline)  # type: ignore[assignment]
+    return deadline
 
 
 def _parse_proxy(address: str, service: Url) -> tuple[Url, dict[str, str]]:

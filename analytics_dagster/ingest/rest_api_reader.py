@@ -14,11 +14,13 @@ from dlt.extract.items_transform import ItemTransform
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
-from analytics_dagster.ingest.client import Traffic, build_endpoint, give_up_advice
+from analytics_dagster.ingest.bounded_replies import ReplyTooLargeError, ReplyTooLateError
+from analytics_dagster.ingest.client import build_endpoint, give_up_advice, too_large
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
-from analytics_dagster.ingest.replies import Endpoint, RetryableError, find_rows, read_body, service_time
+from analytics_dagster.ingest.replies import RetryableError, find_rows, read_body, service_time
+from analytics_dagster.ingest.rest_config import reply_limits
 
 
 def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterator[Page]:
@@ -29,7 +31,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
     """
     name = request.resource.name
     for config in configs:
-        replies = _CheckedReplies(build_endpoint(config, request.resource, request.settings), config, request.traffic)
+        replies = _CheckedReplies(request, config)
         pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(lambda page: page))
         previous: list[Any] = []
         try:
@@ -40,6 +42,8 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
                     previous = list(page.rows)
                     yield page
         except ResourceExtractionError as error:
+            if isinstance(error.__cause__, ReplyTooLargeError):
+                raise too_large(replies.endpoint) from None
             if not isinstance(error.__cause__, requests.RequestException):
                 raise
             raise replies.given_up(error.__cause__) from None
@@ -48,9 +52,10 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
 class _CheckedReplies:
     """A response hook for dlt's client: fails on a reply that is an error, and counts requests."""
 
-    def __init__(self, endpoint: Endpoint, config: RESTAPIConfig, traffic: Traffic) -> None:
-        self._endpoint = endpoint
-        self._traffic = traffic
+    def __init__(self, request: ReadRequest, config: RESTAPIConfig) -> None:
+        self.endpoint = build_endpoint(config, request.resource, request.settings)
+        self._late = reply_limits(request.settings).late
+        self._traffic = request.traffic
         self._last: RetryableError | None = None
         configured: Any = config["resources"][0]
         self._path = tuple(configured["endpoint"]["data_selector"].split("."))
@@ -62,13 +67,13 @@ class _CheckedReplies:
         self._traffic.retries += self._last is not None
         self._last = None
         try:
-            body = read_body(self._endpoint, response.status_code, response.headers, response.content)
+            body = read_body(self.endpoint, response.status_code, response.headers, response.content)
         except RetryableError as failure:
             self._last = failure
             response.raise_for_status()
             # dlt's client retries a broken transfer: a reply that is not JSON is one.
             raise requests.exceptions.ChunkedEncodingError(str(failure)) from None
-        rows: Any = find_rows(self._endpoint, body, self._path)
+        rows: Any = find_rows(self.endpoint, body, self._path)
         if rows is body["result"]:
             # A bare list of rows: move it to where the selector finds it.
             for key in reversed(self._path):
@@ -78,8 +83,9 @@ class _CheckedReplies:
 
     def given_up(self, error: requests.RequestException) -> AnalyticsApiError:
         """Return the error of a load that failed after the last retry."""
-        failure = self._last or RetryableError(f"no reply ({type(error).__name__})")
-        return self._endpoint.error(str(failure), failure.status, give_up_advice(failure))
+        reason = self._late if isinstance(error, ReplyTooLateError) else type(error).__name__
+        failure = self._last or RetryableError(f"no reply ({reason})")
+        return self.endpoint.error(str(failure), failure.status, give_up_advice(failure))
 
 
 class _ToPage(ItemTransform[Any, Any]):

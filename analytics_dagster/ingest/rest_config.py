@@ -17,6 +17,7 @@ from dlt.sources.helpers.rest_client.auth import AuthConfigBase
 from dlt.sources.rest_api.typing import Endpoint, EndpointResource, RESTAPIConfig
 
 from analytics_dagster.catalog import RESOURCES, Resource
+from analytics_dagster.ingest.bounded_replies import BoundedAdapter, Limits
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
@@ -102,6 +103,8 @@ def rest_api_config(
         request_max_attempts=RETRIES + 1,
         request_backoff_factor=BACKOFF_FACTOR,
     )
+    for scheme in ("https://", "http://"):
+        retries.session.mount(scheme, BoundedAdapter(reply_limits(settings)))
     # The key is in a header that requests would send along to another host.
     retries.session.max_redirects = 0
     return {
@@ -114,6 +117,15 @@ def rest_api_config(
         "resource_defaults": {"primary_key": ["id"], "write_disposition": "merge"},
         "resources": [_resource(resource, settings, lookup_values) for resource in resources],
     }
+
+
+def reply_limits(settings: Settings) -> Limits:
+    """Return the bounds that the settings set to a reply."""
+    return Limits(
+        timeout=settings.request_timeout,
+        reply_timeout=settings.reply_timeout,
+        reply_bytes=settings.max_reply_megabytes * 1_000_000,
+    )
 
 
 def endpoint_of(config: RESTAPIConfig, resource: Resource) -> Endpoint:

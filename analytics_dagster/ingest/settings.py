@@ -204,7 +204,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     read_ahead: _Count = Field(
         default=8, description="Pages in flight; the page above is read beside them to prove that no row moved."
     )
-    request_timeout: _Timeout = Field(default=60.0, description="Seconds to wait for a reply.")
+    request_timeout: _Timeout = Field(
+        default=60.0, description="Seconds to wait for a connection, and for each part of a reply."
+    )
+    reply_timeout: _Timeout = Field(default=300.0, description="Seconds to wait for the whole of a reply.")
+    max_reply_megabytes: _Count = Field(default=128, description="Megabytes of a reply, decompressed.")
     max_rate_wait: _Seconds = Field(
         default=600.0, description="Seconds to wait for the rate limit's window to end before a resource fails."
     )

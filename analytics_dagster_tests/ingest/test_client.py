@@ -1,15 +1,18 @@
 """The client over real sockets: what it retries, how long it waits, what it says when it gives up."""
 
+import gzip
 import logging
 import math
 import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -21,7 +24,7 @@ from analytics_dagster.ingest.client import ApiClient, Reply
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.replies import Endpoint
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.http_replies import FINAL, PASSING, PATIENCE, Clock, answering, replying
+from analytics_dagster_tests.support.http_replies import FINAL, PASSING, PATIENCE, Clock, answering, limits, replying
 from analytics_dagster_tests.support.service import serving
 
 ONE_SECOND_TO_THE_MINUTE = 1_760_021_099
@@ -58,8 +61,11 @@ def endpoint_with(url: str, key: str, *, header: str = "api_key", **request: Any
 def connected(url: str, key: str = PROJECT_KEY, **options: Any) -> Iterator[ApiClient]:
     """A client of the occurrences that does not dawdle."""
     endpoint = endpoint_with(f"{url}/v1/occurrences", key)
-    limits = {"timeout": 5.0, "max_rate_wait": 600.0, "backoff_factor": 0.001}
-    with closing(ApiClient(endpoint, **(limits | options))) as client:
+    bounds = limits(
+        **{name: options.pop(name) for name in ("timeout", "reply_timeout", "reply_bytes") if name in options}
+    )
+    waits = {"max_rate_wait": 600.0, "backoff_factor": 0.001, **options}
+    with closing(ApiClient(endpoint, limits=bounds, **waits)) as client:
         yield client
 
 
@@ -114,7 +120,7 @@ def test_a_reply_is_its_parsed_body(client: ApiClient, sandbox: Sandbox) -> None
 def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
     body = {"item_counters": [1, 2]}
     endpoint = endpoint_with(f"{sandbox.url}/v1/metrics/items", PROJECT_KEY, method="POST", body=body)
-    with closing(ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)) as client:
+    with closing(ApiClient(endpoint, limits=limits(), max_rate_wait=1, backoff_factor=0.001)) as client:
         reply = send(client)
 
     assert [row["item_counter"] for row in reply.body["result"]["metrics"]] == [1, 2]
@@ -124,7 +130,7 @@ def test_a_body_is_sent_as_json(sandbox: Sandbox) -> None:
 def test_the_key_is_sent_in_the_configured_header() -> None:
     with Sandbox(header="X-Access-Token", history_days=1) as sandbox:
         endpoint = endpoint_with(f"{sandbox.url}/v1/deploys", PROJECT_KEY, header="X-Access-Token")
-        with closing(ApiClient(endpoint, timeout=5, max_rate_wait=1, backoff_factor=0.001)) as client:
+        with closing(ApiClient(endpoint, limits=limits(), max_rate_wait=1, backoff_factor=0.001)) as client:
             send(client)
 
         assert [request.key for request in sandbox.requests] == ["project"]
@@ -243,6 +249,119 @@ def test_json_nested_without_end_is_an_error_with_a_sentence() -> None:
         error = failure(client)
 
     assert "not JSON, with HTTP 200 after 4 attempts" in str(error)
+
+
+# -- bounds ---------------------------------------------------------------------------------------------------
+
+RESULT = b'{"err":0,"result":[]}'
+
+
+@contextmanager
+def dripping(parts: Sequence[bytes], rest: bytes = b"") -> Iterator[tuple[str, list[int]]]:
+    """A server that sends a part at a time until the client gives up, and the parts sent by each connection."""
+    sent: list[int] = []
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            sent.append(0)
+            with suppress(OSError):
+                for part in parts:
+                    self.request.sendall(part)
+                    sent[-1] += 1
+                    # No timing: each part comes well within the timeout, all of them well after the deadline.
+                    time.sleep(0.05)
+                self.request.sendall(rest)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", sent
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"
+
+
+@pytest.mark.parametrize("head", [HEAD + b"\r\n", HEAD, b"HTTP/1.1"], ids=["body", "headers", "status"])
+def test_a_reply_that_drips_ends_at_its_deadline_and_counts_as_none(head: bytes) -> None:
+    parts = [head, *[b"x"] * 400]
+    with dripping(parts) as (url, sent), connected(url, timeout=5.0, reply_timeout=0.2) as client:
+        error = failure(client)
+
+        assert str(error) == (
+            "occurrences: no reply (not complete after 0.2 s, the reply_timeout) after 4 attempts. "
+            "Check base_url, and whether the service is up."
+        )
+        assert len(sent) == 4
+        assert max(sent) < len(parts), "the client ended it"
+
+
+def test_a_reply_that_inflates_beyond_its_bound_fails_at_once_and_takes_little_memory() -> None:
+    bomb = gzip.compress(b'{"err":0,"result":["' + b" " * 100_000_000 + b'"]}')
+    with (
+        replying(bomb, headers={"Content-Encoding": "gzip"}) as url,
+        connected(url, reply_bytes=5_000_000) as client,
+    ):
+        tracemalloc.start()
+        try:
+            error = failure(client)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert str(error) == (
+        "occurrences: the reply is larger than max_reply_megabytes. Lower page_size.occurrences, or raise "
+        "max_reply_megabytes."
+    )
+    assert client.traffic.requests == 1
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_reply_may_have_as_many_bytes_as_its_bound(extra: int) -> None:
+    with replying(RESULT) as url, connected(url, reply_bytes=len(RESULT) - extra) as client:
+        if extra:
+            assert "larger than max_reply_megabytes" in str(failure(client))
+        else:
+            assert send(client).body["result"] == []
+
+
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n"]
+)
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interim_reply_is_no_failure(interim: bytes, times: int) -> None:
+    final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(RESULT), RESULT)
+    with dripping([], interim * times + final) as (url, _), connected(url) as client:
+        assert send(client).body == {"err": 0, "result": []}
+        assert client.traffic.retries == 0
+
+
+def test_a_chunked_reply_is_read_and_its_connection_kept() -> None:
+    connections = set()
+
+    class Chunked(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            connections.add(self.client_address)
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for part in (RESULT[:7], RESULT[7:], b""):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Chunked) as address, connected(f"http://{address}") as client:
+        assert [send(client).body["result"] for _ in range(3)] == [[], [], []]
+
+    assert len(connections) == 1
 
 
 # -- what is not retried --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import trustme
 
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.keep_alive import Connections, NoReplyError
+from analytics_dagster_tests.support.http_replies import limits
 from analytics_dagster_tests.support.service import serving
 
 PASSWORD = "s@crd"
@@ -140,7 +141,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(url: str, query: str = "page=2") -> str:
-    connections = Connections(url, {"api_key": "key"}, timeout=5)
+    connections = Connections(url, {"api_key": "key"}, limits())
     try:
         return connections.receive(connections.send("GET", query)).data.decode()
     finally:
@@ -211,7 +212,7 @@ def test_tls_goes_through_the_tunnel_of_an_https_proxy_inside_its_tls(
 ) -> None:
     address, seen, wire = secure_proxy
     monkeypatch.setenv("https_proxy", f"https://{LOGIN}@{address}")
-    connections = Connections(f"https://{secure_service}/v1/items", {"api_key": "key"}, timeout=5)
+    connections = Connections(f"https://{secure_service}/v1/items", {"api_key": "key"}, limits())
 
     try:
         for _ in range(2):

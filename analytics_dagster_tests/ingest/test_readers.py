@@ -1,8 +1,10 @@
 """The two readers: the same requests from the same configuration, the same rows from the same service."""
 
+import gzip
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,7 +16,7 @@ from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 
 from analytics_dagster.catalog import RESOURCES, get_resource
 from analytics_dagster.ingest import read_request
-from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.errors import AnalyticsApiError, find_analytics_error
 from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings, load_settings
@@ -245,6 +247,56 @@ def test_a_failure_that_passes_is_retried_and_counted(reader: str, project: Proj
 
     assert deploys["retries"] == 3
     assert deploys["requests"] == len(service.requests)
+
+
+def refused_by_its_bounds(reader: str, url: str, settings: dict[str, Any]) -> str:
+    """The sentence with which a reader refuses a reply."""
+    request = ReadRequest(
+        resource=get_resource("deploys"),
+        settings=Settings(base_url=url, api_key="key", **settings),
+        window=None,
+        lookup_values=(),
+        now=NOW,
+    )
+    with pytest.raises(Exception, match="deploys") as caught:
+        list(READERS[reader](request, request.configs(url)))
+    error = find_analytics_error(caught.value)
+    assert error
+    return str(error)
+
+
+@both_readers
+def test_a_reply_that_inflates_beyond_its_bound_is_refused(reader: str) -> None:
+    bomb = gzip.compress(b" " * 3_000_000)
+    with replying(bomb, headers={"Content-Encoding": "gzip"}) as url:
+        sentence = refused_by_its_bounds(reader, url, {"max_reply_megabytes": 2})
+
+    assert sentence == (
+        "deploys: the reply is larger than max_reply_megabytes. Lower page_size.deploys, or raise max_reply_megabytes."
+    )
+
+
+@both_readers
+def test_a_body_that_drips_ends_at_its_deadline(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Dripping) as address:
+        sentence = refused_by_its_bounds(reader, f"http://{address}", {"reply_timeout": 0.2})
+
+    assert sentence.startswith("deploys: no reply (not complete after 0.2 s, the reply_timeout)")
 
 
 # -- all ten --------------------------------------------------------------------------------------------------

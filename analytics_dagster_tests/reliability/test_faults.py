@@ -20,7 +20,7 @@ from analytics_dagster.ingest.keep_alive import Connections
 from analytics_dagster.ingest.load import LoadReport
 from analytics_dagster.ingest.pieces import Estimate
 from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.http_replies import FINAL, PASSING, PATIENCE, RETRIED, Clock
+from analytics_dagster_tests.support.http_replies import FINAL, PASSING, PATIENCE, RETRIED, Clock, limits
 from analytics_dagster_tests.support.project import Project, a_project, load
 from analytics_dagster_tests.support.service import a_service, truth
 
@@ -171,7 +171,9 @@ class OtherUser:
                 self.use_up()
 
     def use_up(self) -> None:
-        connections = Connections(f"{self.service.url}/v1/environments", {"api_key": PROJECT_KEY}, timeout=PATIENCE)
+        connections = Connections(
+            f"{self.service.url}/v1/environments", {"api_key": PROJECT_KEY}, limits(timeout=PATIENCE)
+        )
         for _ in range(self.limit):
             connections.receive(connections.send("GET"))
         connections.close()

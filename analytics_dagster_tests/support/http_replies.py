@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
+from analytics_dagster.ingest.bounded_replies import Limits
 from analytics_dagster_tests.support.service import serving
 
 RETRIED = [429, 500, 502, 503, 504]
@@ -11,6 +12,11 @@ RETRIED = [429, 500, 502, 503, 504]
 
 PATIENCE = 10.0
 """Seconds after which a waiting test fails."""
+
+
+def limits(*, timeout: float = 5.0, reply_timeout: float = 60.0, reply_bytes: int = 10_000_000) -> Limits:
+    """Bounds of a reply that no ordinary one reaches."""
+    return Limits(timeout=timeout, reply_timeout=reply_timeout, reply_bytes=reply_bytes)
 
 
 # Faults after which a request is retried: kind, options and HTTP status (None without a reply).
