@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import dagster as dg
 import requests
 
+from analytics_dagster.ingest.network import use_environment
 from analytics_dagster.ingest.redaction import redact
 from analytics_dagster.ingest.settings import Settings
 
@@ -48,9 +49,11 @@ def failure_text(job: str, run_id: str, descriptions: Iterable[str], secrets: It
 def post_to_webhook(url: str, text: str, log: logging.Logger) -> None:
     """Post a text to a webhook. An error of the webhook is logged, so that the sensor itself succeeds."""
     try:
-        # A redirect can lead to another host, which is not to know of the failure.
-        reply = requests.post(url, json={"text": text}, timeout=_TIMEOUT, allow_redirects=False)
-    except requests.RequestException as error:
+        with requests.Session() as session:
+            use_environment(session, url)
+            # A redirect can lead to another host, which is not to know of the failure.
+            reply = session.post(url, json={"text": text}, timeout=_TIMEOUT, allow_redirects=False)
+    except OSError as error:  # those of requests, and certificates that cannot be read
         # The error's message would name the URL, which is a secret.
         log.warning("The failure could not be posted to failure_webhook: %s.", type(error).__name__)
         return

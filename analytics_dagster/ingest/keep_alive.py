@@ -8,8 +8,7 @@ connection of its own, and the caller works meanwhile. `client.py` judges the re
     replies = [connections.receive(each) for each in sent]
 
 A pool of urllib3 connections with threads, measured in its place, costs 10 % more CPU at 20 rows a page without delay,
-and the same at 100 ms a page. Proxies and certificates are those of the environment, as `requests` chooses them:
-https://requests.readthedocs.io/en/latest/user/advanced/#proxies
+and the same at 100 ms a page. `network.py` chooses proxies and certificates.
 """
 
 import ssl
@@ -23,9 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import certifi
-import requests
-from requests.utils import select_proxy
 from urllib3 import make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig, port_by_scheme
 from urllib3.exceptions import HTTPError
@@ -39,6 +35,7 @@ from analytics_dagster.ingest.bounded_replies import (
     read_bounded,
 )
 from analytics_dagster.ingest.errors import SettingsError
+from analytics_dagster.ingest.network import find_certificates, find_proxy
 
 _FAILURES = (HTTPError, HTTPException, OSError)
 
@@ -73,7 +70,7 @@ class Connections:
         limits: Bounds of a reply.
 
     Raises:
-        SettingsError: The environment names a proxy that cannot be used.
+        SettingsError: The environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], limits: Limits) -> None:
@@ -156,9 +153,8 @@ class _Route:
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
-        environment: Any = requests.Session().merge_environment_settings(url, {}, None, None, None)
         service = parse_url(url)
-        address = select_proxy(url, environment["proxies"])
+        address = find_proxy(url)
         proxy, proxy_headers = _parse_proxy(address, service) if address else (None, {})
         host, port = _authority(proxy or service)
         self._kind = HTTPConnection
@@ -167,7 +163,7 @@ class _Route:
         self._tunnel: dict[str, Any] = {}
         self.target, self.headers = service.path or "/", dict[str, str]()
         if "https" in (service.scheme, proxy and proxy.scheme):
-            context = _build_tls_context(environment["verify"])
+            context = _build_tls_context()
             self._kind = HTTPSConnection
             self._options |= {"ssl_context": context, "proxy_config": ProxyConfig(context, False, None, None)}
         if proxy and service.scheme == "https":
@@ -217,8 +213,19 @@ def _authority(url: Url) -> tuple[str, int]:
     return url.host or "", url.port or port_by_scheme[url.scheme or "http"]
 
 
-def _build_tls_context(bundle: object) -> ssl.SSLContext:
-    """Return a TLS context that trusts a bundle of certificates: a file, a folder, or the one of `certifi`."""
-    path = bundle if isinstance(bundle, str) else certifi.where()
+def _build_tls_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the environment's certificates.
+
+    Raises:
+        SettingsError: They cannot be read.
+    """
+    path, name = find_certificates()
     folder = Path(path).is_dir()
-    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+    try:
+        return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+    except OSError as error:
+        reason = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise SettingsError(
+            f"The certificates that {name} names cannot be read: {path} ({reason}). Set {name} to a file of "
+            "certificates in PEM format, or unset it."
+        ) from None

@@ -1,10 +1,22 @@
-"""Hosts of a URL: which of them is this machine.
+"""The network that the environment describes, as every HTTP client of the package takes it.
 
-is_loopback("http://127.0.0.1:8000")
+Proxies and certificates are chosen as `requests` does, with two differences: this machine is never asked through a
+proxy, and `SSL_CERT_FILE` counts where neither `REQUESTS_CA_BUNDLE` nor `CURL_CA_BUNDLE` is set.
+https://requests.readthedocs.io/en/latest/user/advanced/#proxies
+
+    with requests.Session() as session:
+        use_environment(session, url)
 """
 
+import os
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+import certifi
+import requests
+from requests.utils import select_proxy
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def is_loopback(url: str) -> bool:
@@ -14,3 +26,23 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def find_proxy(url: str) -> str | None:
+    """Return the proxy for a URL, as the environment has it; None for none."""
+    if is_loopback(url):
+        return None
+    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
+    return select_proxy(url, environment["proxies"])
+
+
+def find_certificates() -> tuple[str, str]:
+    """Return the path of the certificates to trust, a file or a folder, and the variable that names it."""
+    named = ((path, name) for name in _BUNDLES if (path := os.environ.get(name)))
+    return next(named, (certifi.where(), "the package certifi"))
+
+
+def use_environment(session: requests.Session, url: str) -> None:
+    """Let a session that sends requests to a URL use the environment's certificates, and no proxy to this machine."""
+    session.verify, _ = find_certificates()
+    session.trust_env = not is_loopback(url)

@@ -17,6 +17,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 from analytics_dagster.ingest.bounded_replies import ReplyTooLargeError, ReplyTooLateError
 from analytics_dagster.ingest.client import build_endpoint, give_up_advice, too_large
 from analytics_dagster.ingest.errors import AnalyticsApiError
+from analytics_dagster.ingest.keep_alive import Connections
 from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.replies import RetryableError, find_rows, read_body, service_time
@@ -28,10 +29,13 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
 
     Raises:
         AnalyticsApiError: The service refused a request, or failed once more than it is retried.
+        SettingsError: The environment names a proxy or certificates that cannot be used.
     """
     name = request.resource.name
     for config in configs:
         replies = _CheckedReplies(request, config)
+        # dlt's client has no sentence for a proxy or certificates that cannot be used.
+        Connections(replies.endpoint.url, {}, reply_limits(request.settings))
         pages = rest_api_source(config, name=f"analytics_{name}").resources[name].add_step(_ToPage(lambda page: page))
         previous: list[Any] = []
         try:

@@ -19,6 +19,7 @@ from dlt.sources.rest_api.typing import Endpoint, EndpointResource, RESTAPIConfi
 from analytics_dagster.catalog import RESOURCES, Resource
 from analytics_dagster.ingest.bounded_replies import BoundedAdapter, Limits
 from analytics_dagster.ingest.errors import SettingsError
+from analytics_dagster.ingest.network import use_environment
 from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
 
@@ -103,6 +104,7 @@ def rest_api_config(
         request_max_attempts=RETRIES + 1,
         request_backoff_factor=BACKOFF_FACTOR,
     )
+    use_environment(retries.session, base_url or settings.base_url)
     for scheme in ("https://", "http://"):
         retries.session.mount(scheme, BoundedAdapter(reply_limits(settings)))
     # The key is in a header that requests would send along to another host.

@@ -100,6 +100,27 @@ def test_a_redirect_of_the_webhook_is_not_followed_and_is_logged(
     assert "secret-token" not in caplog.text
 
 
+def test_a_webhook_on_this_machine_is_not_posted_to_through_a_proxy(
+    webhook: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+):
+    url, posted = webhook
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    post_to_webhook(url, "text", logging.getLogger("test"))
+    assert posted == [{"text": "text"}]
+
+
+def test_certificates_that_cannot_be_read_do_not_fail_the_sensor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with caplog.at_level(logging.WARNING):
+        post_to_webhook("https://127.0.0.1:9/hook?token=secret-token", "text", logging.getLogger("test"))
+    assert "could not be posted to failure_webhook" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
 def test_the_webhook_is_in_no_representation_of_the_settings(project: Project):
     project.set(failure_webhook="https://chat.example.com/secret-token")
     settings = definition_settings()

@@ -4,6 +4,7 @@
 """
 
 import base64
+import os
 import select
 import socket
 import ssl
@@ -55,8 +56,9 @@ class Proxy(Service):
 
     def do_CONNECT(self) -> None:
         self.seen.append(("CONNECT", self.path, self.headers.get("Proxy-Authorization")))
-        host, port = self.path.split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as service:
+        _, port = self.path.split(":")
+        # Every name is this machine to this proxy: what is on loopback by its own name is not asked through one.
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as service:
             self.send_response(200)
             self.end_headers()
             relay(self.connection, service, bytearray())
@@ -93,11 +95,16 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def secure_service(authority: trustme.CA) -> Iterator[str]:
-    """The address of a service with a certificate of the authority."""
+    """The address of a service with a certificate of the authority, by a name that a proxy knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.0.0.1", "service.invalid").configure_cert(context)
     with serving(Service, context) as address:
-        yield address
+        yield address.replace("127.0.0.1", "service.invalid")
+
+
+def direct(address: str) -> str:
+    """The address of a service by its own name."""
+    return address.replace("service.invalid", "127.0.0.1")
 
 
 @pytest.fixture
@@ -135,7 +142,8 @@ def secure_proxy(authority: trustme.CA) -> Iterator[tuple[str, Seen, bytearray]]
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    certificates = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *certificates):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -165,21 +173,63 @@ def test_a_host_that_needs_no_proxy_is_asked_itself(
 ) -> None:
     address, seen = proxy
     monkeypatch.setenv(name, f"http://{address}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "service.invalid")
+
+    with pytest.raises(NoReplyError, match="NameResolutionError"):
+        ask(FORWARDED)
+    assert seen == []
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_never_asked_through_a_proxy(
+    name: str, host: str, proxy: tuple[str, Seen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, seen = proxy
+    monkeypatch.setenv(name, f"http://{address}")
 
     with serving(Service) as service:
-        assert ask(f"http://{service}/v1/items") == "/v1/items?page=2 key"
+        assert ask(f"http://{service.replace('127.0.0.1', host)}/v1/items") == "/v1/items?page=2 key"
     assert seen == []
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_service_with_a_known_certificate_is_read(secure_service: str) -> None:
-    assert ask(f"https://{secure_service}/v1/items") == "/v1/items?page=2 key"
+    assert ask(f"https://{direct(secure_service)}/v1/items") == "/v1/items?page=2 key"
 
 
 def test_a_service_with_an_unknown_certificate_gets_no_key(secure_service: str) -> None:
     with pytest.raises(NoReplyError, match="SSL"):
-        ask(f"https://{secure_service}/v1/items")
+        ask(f"https://{direct(secure_service)}/v1/items")
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_certificates_of_ssl_cert_file_are_known(secure_service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", os.environ["REQUESTS_CA_BUNDLE"])
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+
+    assert ask(f"https://{direct(secure_service)}/v1/items") == "/v1/items?page=2 key"
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file or directory"), ("text", "it holds no certificates")]
+)
+def test_certificates_that_cannot_be_read_are_named(
+    name: str, content: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+    monkeypatch.setenv(name, str(bundle))
+
+    with pytest.raises(SettingsError) as refusal:
+        ask("https://service.invalid/v1/items")
+
+    assert str(refusal.value) == (
+        f"The certificates that {name} names cannot be read: {bundle} ({reason}). Set {name} to a file of certificates "
+        "in PEM format, or unset it."
+    )
 
 
 @pytest.mark.usefixtures("trusted")

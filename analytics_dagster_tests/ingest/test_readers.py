@@ -23,7 +23,7 @@ from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.source import READERS
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.http_replies import replying
-from analytics_dagster_tests.support.project import Project, a_project, materializations
+from analytics_dagster_tests.support.project import Project, a_project, failure, materializations
 from analytics_dagster_tests.support.service import serving, truth
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -247,6 +247,46 @@ def test_a_failure_that_passes_is_retried_and_counted(reader: str, project: Proj
 
     assert deploys["retries"] == 3
     assert deploys["requests"] == len(service.requests)
+
+
+@both_readers
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_the_sandbox_is_read_beside_a_proxy_of_the_environment(
+    reader: str, variable: str, address: str, project: Project
+) -> None:
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        project.monkeypatch.delenv(name, raising=False)
+        project.monkeypatch.delenv(name.upper(), raising=False)
+    project.monkeypatch.setenv(variable, address)
+    project.set(reader=reader)
+
+    assert project.materialize("users").success
+    assert project.rows("users")
+
+
+@both_readers
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1080", "SOCKS is not supported"),
+        ("SSL_CERT_FILE", "/nowhere/bundle.pem", "The certificates that SSL_CERT_FILE names cannot be read"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem", "The certificates that REQUESTS_CA_BUNDLE names cannot be read"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_one_sentence(
+    reader: str, variable: str, value: str, sentence: str, project: Project
+) -> None:
+    project.set(base_url="https://service.invalid", api_key="key", reader=reader)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY"):
+        project.monkeypatch.delenv(name, raising=False)
+    project.monkeypatch.setenv(variable, value)
+
+    text = failure(project.materialize("users"))
+
+    assert sentence in text
+    assert "\n" not in text
+    assert text.endswith((" or unset it.", " to no_proxy."))
 
 
 def refused_by_its_bounds(reader: str, url: str, settings: dict[str, Any]) -> str:
