@@ -8,8 +8,10 @@ them:
     settings.base_url
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -66,10 +68,25 @@ def _parse_names(text: str) -> list[str]:
     return [name for name in names if name]
 
 
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+_USED_HEADERS = frozenset({
+    "accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
+    "user-agent",
+})  # fmt: skip
+"""Headers that a request has anyway."""
+
+
 def _parse_url(text: str) -> str:
+    """Return a URL that every HTTP client takes: their own errors are no sentences, or come after three retries."""
     url = text.strip()
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = urlsplit(url)  # ValueError for a wrong IPv6 address; the port, below, for one above 65535
+    if parts.scheme not in {"http", "https"} or parts.port == 0 or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError
+    host = parts.hostname or ""
+    if ":" in host:
+        ip_address(host)
+    elif not all(map(_LABEL.fullmatch, host.removesuffix(".").split("."))):
         raise ValueError
     return url
 
@@ -106,6 +123,12 @@ def _refuse_future(day: date) -> date:
     return day
 
 
+def _refuse_used_header(name: str) -> str:
+    if name.lower() in _USED_HEADERS:
+        raise ValueError(f"must be a header for the key alone, not {name}")
+    return name
+
+
 def _refuse_unknown(names: frozenset[str]) -> frozenset[str]:
     if unknown := sorted(names - {resource.name for resource in RESOURCES}):
         raise ValueError(f"must be a list of resource names; unknown: {', '.join(unknown)}")
@@ -120,7 +143,18 @@ def _refuse_moving(days: Mapping[str, int]) -> Mapping[str, int]:
 
 
 _Text = Annotated[str, _from_text(str.strip), _must_be("text")]
-_Path = Annotated[_Text, Field(pattern=r"^/[^?]*$"), _must_be("a path that starts with a slash, such as /v1/items")]
+_Path = Annotated[
+    _Text,
+    Field(pattern=r"^/[!-~]*$"),
+    Field(pattern=r"^[^?#]*$"),
+    _must_be("a path that starts with a slash and is percent-encoded, such as /v1/items"),
+]
+_Header = Annotated[
+    _Text,
+    Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    _must_be("the name of an HTTP header, such as X-Access-Token"),
+    AfterValidator(_refuse_used_header),
+]
 _Word = Annotated[_Text, Field(pattern=r"^([A-Za-z][A-Za-z0-9-]*)?$"), _must_be("one word")]
 _Size = Annotated[
     _Text, Field(pattern=r"^([0-9]+(\.[0-9]+)?\s?[KMGT]i?B)?$"), _must_be("a size such as 512MB, or empty for no limit")
@@ -129,12 +163,12 @@ _Secret = Annotated[SecretStr, _from_text(str.strip), _must_be("text", shown=Fal
 _Webhook = Annotated[
     SecretStr,
     _from_text(_parse_webhook),
-    _must_be("a URL such as https://chat.example.com/hook, or empty", shown=False),
+    _must_be("a URL such as https://chat.example.com/hook, in ASCII and with a valid port, or empty", shown=False),
 ]
 _BaseUrl = Annotated[
     str,
     _from_text(_parse_base_url),
-    _must_be('"sandbox" or a URL such as https://api.example.com', shown=False),
+    _must_be('"sandbox" or a URL such as https://api.example.com, in ASCII and with a valid port', shown=False),
     AfterValidator(_refuse_credentials),
 ]
 _Flag = Annotated[bool, Field(strict=True), _from_text(_parse_bool), _must_be("true or false")]
@@ -177,7 +211,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     allow_http: _Flag = Field(
         default=False, description="Whether `base_url` and `failure_webhook` may send keys unencrypted, over `http://`."
     )
-    api_key_header: _Text = Field(default="api_key", description="Name of the header that holds the key.")
+    api_key_header: _Header = Field(default="api_key", description="Name of the header that holds the key.")
     start_date: _Day = Field(default=date(2026, 11, 1), description="First day of the partitions, UTC.")
     partition: Annotated[Literal["daily", "hourly"], _must_be("one of daily, hourly")] = Field(
         default="daily", description="Length of a partition: `daily` or `hourly`."

@@ -75,6 +75,8 @@ def refusal(**options: Any) -> str:
 VALUES = [
     ("base_url", "sandbox", '"sandbox"', "sandbox"),
     ("base_url", "https://api.example.com/", '"https://api.example.com/"', "https://api.example.com"),
+    ("base_url", "https://[2001:db8::1]:8443", '"https://[2001:db8::1]:8443"', "https://[2001:db8::1]:8443"),
+    ("base_url", "https://API-1.example.com.", '"https://API-1.example.com."', "https://API-1.example.com."),
     ("base_url", "http://127.0.0.1:8080/mirror", '"http://127.0.0.1:8080/mirror"', "http://127.0.0.1:8080/mirror"),
     ("allow_http", "true", "true", True),
     ("api_key_header", "X-Access-Token", '"X-Access-Token"', "X-Access-Token"),
@@ -232,7 +234,11 @@ REFUSED = [
     ("keep_personal_data", "yes", "must be true or false, not 'yes'"),
     ("keep_personal_data", "1", "must be true or false, not"),
     ("metrics_active_days", "0", "must be a whole number, at least 1, not"),
-    ("paths__items", "v1/items", "must be a path that starts with a slash, such as /v1/items, not 'v1/items'"),
+    (
+        "paths__items",
+        "v1/items",
+        "must be a path that starts with a slash and is percent-encoded, such as /v1/items, not 'v1/items'",
+    ),
     ("paths__items", "/v1/items?page=1", "must be a path that starts with a slash"),
     ("paths__items", "https://x.invalid/v1/items", "must be a path that starts with a slash"),
     ("page_size__occurrences", "0", "must be a whole number, at least 1, not"),
@@ -241,6 +247,37 @@ REFUSED = [
     ("base_url", "ftp://api.example.com", 'must be "sandbox" or a URL such as https://api.example.com'),
     ("base_url", "https://", 'must be "sandbox" or a URL such as https://api.example.com'),
     ("base_url", "", 'must be "sandbox" or a URL such as https://api.example.com'),
+    *(
+        ("base_url", url, 'must be "sandbox" or a URL such as https://api.example.com, in ASCII and with a valid port.')
+        for url in (
+            f"{URL}:99999",
+            f"{URL}:0",
+            f"{URL}:http",
+            f"{URL}/\N{LATIN SMALL LETTER U WITH DIAERESIS}",
+            f"{URL}/a b",
+            f"{URL}/a\nb",
+            "https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example.com",
+            "https://a b.example.com",
+            "https://a\tb.example.com",
+            "https://a%20b.example.com",
+            "https://a\\b.example.com",
+            "https://*.example.com",
+            "https://a..example.com",
+            f"https://{'a' * 64}.example.com",
+            "https://-a.example.com",
+            "https://[::zz]",
+        )
+    ),
+    *(
+        ("paths__items", path, "must be a path that starts with a slash and is percent-encoded, such as /v1/items")
+        for path in ("/v1/\N{LATIN SMALL LETTER U WITH DIAERESIS}", "/v1/it\nems", "/v1/it ems", "/v1/items#top")
+    ),
+    *(
+        ("api_key_header", name, "must be the name of an HTTP header, such as X-Access-Token, not ")
+        for name in ("", "  ", "api key", "api:key", "api\nkey", "schl\N{LATIN SMALL LETTER U WITH DIAERESIS}ssel")
+    ),
+    ("api_key_header", "Host", "must be a header for the key alone, not Host."),
+    ("api_key_header", "content-length", "must be a header for the key alone, not content-length."),
     ("base_url", f"{URL}/?key=1", "must be a URL without credentials, query or fragment"),
     ("base_url", f"{URL}/#top", "must be a URL without credentials, query or fragment"),
 ]
@@ -267,7 +304,7 @@ def test_an_impossible_value_is_refused_in_one_sentence_that_names_the_setting(
     ("name", "literal", "sentence"),
     [
         ("partition", "7", "must be one of daily, hourly, not 7"),
-        ("base_url", "8080", 'must be "sandbox" or a URL such as https://api.example.com.'),
+        ("base_url", "8080", 'must be "sandbox" or a URL such as https://api.example.com, in ASCII'),
         ("brand", "true", "must be one word, not True"),
         ("read_ahead", "true", "must be a whole number, at least 1, not True"),
         ("read_ahead", "2.0", "must be a whole number, at least 1, not 2.0"),
@@ -277,8 +314,12 @@ def test_an_impossible_value_is_refused_in_one_sentence_that_names_the_setting(
         ("disabled", "[7]", "must be a list of resource names, not [7]"),
         ("request_timeout", "[1]", "must be a number, at least 0.1, not [1]"),
         ("request_timeout", '""', "must be a number, at least 0.1, not ''"),
-        ("api_key_header", "[]", "must be text, not []"),
-        ("paths.items", "7", "must be a path that starts with a slash, such as /v1/items, not 7"),
+        ("api_key_header", "[]", "must be the name of an HTTP header, such as X-Access-Token, not []"),
+        (
+            "paths.items",
+            "7",
+            "must be a path that starts with a slash and is percent-encoded, such as /v1/items, not 7",
+        ),
         ("page_size.items", '"all"', "must be a whole number, at least 1, not 'all'"),
     ],
 )
