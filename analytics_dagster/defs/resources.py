@@ -17,7 +17,7 @@ from dagster_duckdb import DuckDBResource
 from duckdb import DuckDBPyConnection
 
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import warehouse_location
+from analytics_dagster.ingest.warehouse.location import destination_errors, warehouse_location
 from analytics_dagster.ingest.warehouse.lock import read_lock
 from analytics_dagster.ingest.warehouse.table_stats import TableStats
 
@@ -45,7 +45,8 @@ def _open_duckdb(settings: Settings) -> Iterator[DuckDBPyConnection | None]:
     """Open the DuckDB file read-only; None for other destinations, to which dlt's SQL client connects."""
     location = warehouse_location(settings)
     if location.file is None:
-        yield None
+        with destination_errors(location):
+            yield None
         return
     database, config = ":memory:", {"memory_limit": settings.memory_limit} if settings.memory_limit else {}
     with ExitStack() as opened:

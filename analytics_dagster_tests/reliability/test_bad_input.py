@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
-from analytics_dagster_tests.support.project import Project, daily_partition, failure
+from analytics_dagster_tests.support.project import Project, daily_partition, failure, run_checks
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,84 @@ def test_a_file_named_as_the_schema_is_refused(project: Project, service: Sandbo
     project.use(service)
     project.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", "analytics.duckdb")
     assert "Set destination.warehouse.credentials to a file of another name." in failure(project.materialize("users"))
+
+
+def test_the_home_in_the_path_of_the_warehouse_is_the_user_s(project: Project, service: Sandbox, tmp_path: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    project.use(service)
+    project.monkeypatch.setenv("HOME", str(home))
+    project.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", "~/w.duckdb")
+    assert project.materialize("users").success
+    assert (home / "w.duckdb").exists()
+    assert not (project.folder / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("credentials", "advice"),
+    [
+        ("md:db", 'For another warehouse set destination.warehouse.destination_type to "motherduck".'),
+        ("postgresql://loader:s3cret@host/db", 'destination_type to its type, such as "postgres".'),
+        ("s3://bucket/w.duckdb", 'destination_type to its type, such as "postgres".'),
+        (":memory:", 'destination_type to its type, such as "postgres".'),
+        ("~nobody-of-that-name/w.duckdb", "begins with the home of a user who has none. Set it to a whole path."),
+    ],
+)
+def test_credentials_that_are_no_file_make_no_file_and_are_not_repeated(
+    credentials: str, advice: str, project: Project, service: Sandbox
+):
+    project.use(service)
+    before = sorted(path.name for path in project.folder.iterdir())
+    project.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", credentials)
+    text = failure(project.materialize("users"))
+    assert text.startswith("The setting destination.warehouse.credentials")
+    assert text.endswith(advice)
+    assert "s3cret" not in text
+    assert sorted(path.name for path in project.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "credentials", "sentence"),
+    [
+        (
+            "postgres",
+            "postgresql://loader@127.0.0.1:9/db",
+            "The destination postgres needs destination.warehouse.credentials.password.",
+        ),
+        (
+            "mssql",
+            "mssql://loader:s3cret@127.0.0.1:9/db",
+            "The driver of the destination mssql is not installed.",
+        ),
+        (
+            "postgres",
+            "s3cret",
+            "The setting destination.warehouse.credentials is no connection string that postgres takes.",
+        ),
+        (
+            "postgress",
+            "s3cret",
+            "The setting destination.warehouse.destination_type must be a destination of dlt, not postgress.",
+        ),
+        (
+            "dummy",
+            "s3cret",
+            "The destination dummy has no SQL.",
+        ),
+    ],
+)
+def test_a_destination_that_cannot_be_opened_is_one_sentence_in_loads_and_checks(
+    kind: str, credentials: str, sentence: str, project: Project, service: Sandbox
+):
+    project.use(service)
+    project.monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", kind)
+    project.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", credentials)
+    for result in (project.materialize("users"), run_checks(project)):
+        text = failure(result)
+        assert text.startswith(sentence)
+        assert text.endswith(".")
+        assert "\n" not in text
+        assert "s3cret" not in text
 
 
 def test_rows_of_the_sandbox_do_not_go_into_a_warehouse_of_real_ones(project: Project, service: Sandbox):

@@ -6,11 +6,17 @@ https://dlthub.com/docs/general-usage/destination
     table = location.qualified("deploys")  # warehouse.analytics.deploys
 """
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dlt
+from dlt.common.configuration.exceptions import ConfigFieldMissingException, InvalidNativeValue, LookupTraces
+from dlt.common.destination.exceptions import SqlClientNotAvailable, UnknownDestinationModule
+from dlt.common.exceptions import MissingDependencyException
 
 from analytics_dagster.ingest.config_providers import project_root, use_project_root
 from analytics_dagster.ingest.errors import SettingsError
@@ -57,13 +63,75 @@ def warehouse_location(settings: Settings) -> WarehouseLocation:
     if kind != "duckdb":
         return WarehouseLocation(name=name, kind=kind, file=None)
     configured: Any = dlt.secrets.get(f"destination.{name}.credentials")
-    configured = configured or f"{name}.duckdb"
-    if not isinstance(configured, str):
-        raise SettingsError(f"The setting destination.{name}.credentials must be the path of a DuckDB file.")
-    file = (project_root() / configured.removeprefix("duckdb:///")).resolve()
+    file = _parse_file(configured or f"{name}.duckdb", name)
     if file.stem == DATASET:
         raise SettingsError(
             f"The DuckDB file {file.name} must not have the name of its schema: DuckDB cannot tell them apart. Set "
             f"destination.{name}.credentials to a file of another name."
         )
     return WarehouseLocation(name=name, kind=kind, file=file)
+
+
+_NO_FILE = re.compile(r":|[A-Za-z][A-Za-z0-9+.-]+:")
+"""The beginning of a URL, or of `:memory:`; a single letter is a drive."""
+
+
+def _parse_file(configured: Any, name: str) -> Path:
+    """Return the absolute path of the DuckDB file.
+
+    Raises:
+        SettingsError: It is no path. The message leaves it out, because it may hold a password.
+    """
+    setting = f"The setting destination.{name}.credentials"
+    path = configured.removeprefix("duckdb:///") if isinstance(configured, str) else ":"
+    if _NO_FILE.match(path):
+        other = '"motherduck"' if path.startswith("md:") else 'its type, such as "postgres"'
+        advice = (
+            "" if name == SANDBOX else f" For another warehouse set destination.{name}.destination_type to {other}."
+        )
+        raise SettingsError(f"{setting} must be the path of a DuckDB file.{advice}")
+    try:
+        return (project_root() / Path(path).expanduser()).resolve()
+    except RuntimeError:
+        raise SettingsError(f"{setting} begins with the home of a user who has none. Set it to a whole path.") from None
+
+
+@contextmanager
+def destination_errors(location: WarehouseLocation) -> Iterator[None]:
+    """Raise the errors of a destination that cannot be opened as sentences.
+
+    Raises:
+        SettingsError: Its type, its credentials or its driver are missing or wrong.
+    """
+    setting = f"destination.{location.name}"
+    try:
+        yield
+    except UnknownDestinationModule:
+        message = f"The setting {setting}.destination_type must be a destination of dlt, not {location.kind}."
+    except MissingDependencyException as error:
+        packages = " ".join(f"'{package}'" for package in error.dependencies)
+        message = (
+            f"The driver of the destination {location.kind} is not installed. Install it with pip install {packages}."
+        )
+    except ConfigFieldMissingException as error:
+        missing = ", ".join(f"{setting}.{field}" for field in _missing_fields(error.traces))
+        message = f"The destination {location.kind} needs {missing}. Put what is missing in .dlt/secrets.toml."
+    except InvalidNativeValue:
+        message = (
+            f"The setting {setting}.credentials is no connection string that {location.kind} takes. Check its form."
+        )
+    except SqlClientNotAvailable:
+        message = f"The destination {location.kind} has no SQL. Set {setting}.destination_type to one that has."
+    else:
+        return
+    raise SettingsError(message)
+
+
+def _missing_fields(traces: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of missing settings, those within others by their paths."""
+    for field, tried in traces.items():
+        inner = next((trace.traces for trace in tried if isinstance(trace, LookupTraces)), None)
+        if inner is None:
+            yield field
+        else:
+            yield from (f"{field}.{name}" for name in _missing_fields(inner))

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from analytics_dagster.ingest.errors import WarehouseError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import WarehouseLocation, warehouse_location
+from analytics_dagster.ingest.warehouse.location import WarehouseLocation, destination_errors, warehouse_location
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,12 @@ def write_lock(settings: Settings) -> Iterator[WarehouseLocation]:
 
     Raises:
         WarehouseError: Another process held the file longer than `lock_timeout`, or the file cannot be written.
+        SettingsError: The destination is misconfigured, or its driver is not installed.
     """
     location = warehouse_location(settings)
     if location.file is None:
-        yield location
+        with destination_errors(location):
+            yield location
         return
     with exclusive_lock(location.file, location.name, settings.lock_timeout):
         _check_writable(location.file, location.name)
