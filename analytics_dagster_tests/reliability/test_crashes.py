@@ -6,8 +6,9 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from resource import RLIMIT_FSIZE, setrlimit
@@ -17,6 +18,7 @@ import dagster as dg
 import pytest
 from dlt.common.runtime.run_context import switch_context
 
+from analytics_dagster.ingest import pieces
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project, failure, load
 from analytics_dagster_tests.support.service import a_service, truth
@@ -57,10 +59,12 @@ def load_until_killed(folder: str, url: str, sender: Connection) -> None:
     signal.pause()
 
 
-def start(project: Project, service: Sandbox) -> tuple[Any, Connection]:
+def start(
+    project: Project, service: Sandbox, target: Callable[[str, str, Connection], None] = load_until_killed
+) -> tuple[Any, Connection]:
     """Start a process that loads, and wait until it has started to."""
     receiver, sender = forkserver.Pipe(duplex=False)
-    process = forkserver.Process(target=load_until_killed, args=(str(project.folder), service.url, sender))
+    process = forkserver.Process(target=target, args=(str(project.folder), service.url, sender))
     process.start()
     assert receiver.poll(PATIENCE)
     assert receiver.recv() == "started"
@@ -86,7 +90,7 @@ def test_a_load_killed_at_any_moment_is_made_good_by_the_next(project: Project, 
     process.kill()
     process.join()
     moments = random.Random(SEED)
-    recorded, killed_after_recording = windows_of_occurrences(project), 0
+    recorded, killed_after_recording = len(windows_of_occurrences(project)), 0
     for _ in range(KILLS):
         service.add_occurrences(30)
         service.update("items", service.rows("items")[5]["id"], title=f"changed {moments.random()}")
@@ -96,22 +100,66 @@ def test_a_load_killed_at_any_moment_is_made_good_by_the_next(project: Project, 
         process.join()
 
         # Coverage is written after the rows: if the load is recorded, its rows are in the table.
-        if windows_of_occurrences(project) > recorded:
+        if len(windows_of_occurrences(project)) > recorded:
             killed_after_recording += 1
             assert keys(project, "occurrences") == sorted(truth(service, "occurrences"))
         for name in NAMES:
             load(name)  # the lock is free as well
             assert keys(project, name) == sorted(truth(service, name))
-        recorded = windows_of_occurrences(project)
+        recorded = len(windows_of_occurrences(project))
     assert 0 < killed_after_recording < KILLS, "some loads must be killed before their record, some after"
+
+
+def load_pieces_until_killed(folder: str, url: str, sender: Connection) -> None:
+    """Load a range of many small pieces, from the end of what is loaded, and wait to be killed."""
+    work_in(folder, url)
+    pieces.PIECE_ROWS = 500
+    sender.send("started")
+    load("occurrences", resume=True)
+    sender.send("finished")
+    signal.pause()
+
+
+def test_a_range_of_many_pieces_killed_at_any_moment_keeps_whole_pieces(
+    project: Project, busy_service: Sandbox
+) -> None:
+    service = busy_service
+    project.use(service, page_size__occurrences=100)
+    moments = random.Random(SEED)
+    kept = []
+    for _ in range(KILLS):
+        process, receiver = start(project, service, load_pieces_until_killed)
+        receiver.poll(moments.uniform(0.2, 3))
+        process.kill()
+        process.join()
+
+        windows = windows_of_occurrences(project) if project.warehouse.exists() else []
+        kept.append(len(windows))
+        rows = {row["id"] for row in service.rows("occurrences") if windows and row["timestamp"] < last_end(windows)}
+        assert rows <= set(keys(project, "occurrences") if windows else []), "coverage is never ahead of rows"
+        assert [start for start, _ in windows[1:]] == [end for _, end in windows[:-1]], "no piece twice, none left out"
+    assert kept == sorted(kept), "a kill keeps what was loaded"
+    assert 1 < len(set(kept)) < len(kept), "some kills come within a piece, some after one"
+
+    load("occurrences", resume=True)
+    assert keys(project, "occurrences") == sorted(truth(service, "occurrences"))
+
+
+def last_end(windows: list[tuple[datetime, datetime]]) -> float:
+    return max(end.timestamp() for _, end in windows)
 
 
 def keys(project: Project, name: str) -> list[int]:
     return [key for (key,) in project.rows(name, "id")]
 
 
-def windows_of_occurrences(project: Project) -> int:
-    return len(project.sql("SELECT * FROM analytics.load_windows WHERE resource = 'occurrences'"))
+def windows_of_occurrences(project: Project) -> list[tuple[datetime, datetime]]:
+    """Return the recorded windows, oldest record first; none before the table exists."""
+    if not project.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'load_windows'"):
+        return []
+    return project.sql(
+        "SELECT window_start, window_end FROM analytics.load_windows WHERE resource = 'occurrences' ORDER BY loaded_at"
+    )
 
 
 def load_without_room(folder: str, url: str, largest_file: int, sender: Connection) -> None:
