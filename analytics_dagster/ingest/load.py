@@ -10,7 +10,6 @@ nothing while the table has rows.
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,17 +26,16 @@ from analytics_dagster.ingest.arrow import RowCounts
 from analytics_dagster.ingest.client import Traffic
 from analytics_dagster.ingest.clock import ClockComparison, compare_clocks, format_moment
 from analytics_dagster.ingest.empty_lists import check_empty_list
-from analytics_dagster.ingest.fast_reader import estimate_window
 from analytics_dagster.ingest.lists import PAUSE
-from analytics_dagster.ingest.pieces import UNCUT, cut_window
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.source import build_source, service_address
+from analytics_dagster.ingest.source import Replan, build_source, keep_plan
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
-from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window, loaded_through
+from analytics_dagster.ingest.window_plan import WindowPlan
+from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window
 
 logger = logging.getLogger(__name__)
 
@@ -201,9 +199,7 @@ class Load:
     _counts: dict[str, Any] = field(default_factory=lambda: dict(_NOTHING_READ))
     _covered: list[Window] = field(default_factory=list)
     _removed: int = 0
-    _future: bool = False
-    _pieces: deque[Window] = field(default_factory=deque)
-    _expected: str = ""
+    _plan: WindowPlan | None = None
     _days_before: dict[str, int] = field(default_factory=dict)
     _clocks: ClockComparison | None = None
     _began: float = field(default_factory=time.monotonic)
@@ -223,14 +219,15 @@ class Load:
         elif self.resource.complete_listing:
             yield from self._list_completely()
         else:
-            yield build_source(self._request(None), known_rejects=self._known_rejects)
+            yield build_source(self._request_all(), known_rejects=self._known_rejects)
             self._take_counts()
 
     def finish(self) -> LoadReport:
         """Return the report, after the last source ran."""
         counts, state = self._counts, self._loader.load_state
         pruned = 0
-        if (oldest := self._keep_from) and self.loaded_since is None:
+        oldest = self._loader.settings.keep_from(self.resource, self.began_at)
+        if oldest and self.loaded_since is None:
             pruned = state.delete_before(self.resource, oldest)
         rows = state.row_count(self.resource)
         report = LoadReport(
@@ -264,17 +261,23 @@ class Load:
 
     def _load_pieces(self, window: Window) -> Iterator[DltSource]:
         """Yield a source for each piece that is not loaded yet, and record each piece after it ran."""
-        wanted = self._without_coverage(window, self._presumed_project)
-        self._pieces = deque([wanted] if wanted else [])
-        first = True
-        while self._pieces:
-            request = self._request(self._pieces[0], resumed=first)
-            self._days_before = self._count_days(self._pieces[0])
-            replan = self._replan if first else lambda _: None
-            yield build_source(request, known_rejects=self._known_rejects, replan=replan)
-            first = False
+        plan = self._plan = WindowPlan(
+            self.resource,
+            self._loader.settings,
+            self._state,
+            window,
+            loaded_since=self.loaded_since,
+            now=self.began_at,
+            project=self._presumed_project,
+        )
+        replan: Replan = self._replan
+        while plan.pieces:
+            self._days_before = self._count_days(plan.pieces[0])
+            yield build_source(plan.request(), known_rejects=self._known_rejects, replan=replan)
+            replan = keep_plan
             counts = self._take_counts()
-            self._record(self._pieces.popleft(), counts)
+            self._record(plan.pieces.popleft(), counts, plan)
+        self._counts["requests"] += plan.looks
 
     def _replan(self, named: set[int]) -> ReadRequest | None:
         """Plan the load by its first rows: they name the project whose coverage counts, and the list may be long.
@@ -285,29 +288,23 @@ class Load:
         Returns:
             The request for the first piece of the new plan; None if the plan stays.
         """
-        (planned,) = self._pieces
-        self._pieces.extend(self._cut(self._within_project(planned, named)))
-        self._pieces.popleft()
-        if self._pieces[0] == planned:
+        plan, presumed = self._plan, self._presumed_project
+        assert plan
+        planned = plan.pieces[0]
+        if named:
+            self._loader.project = project = presumed if presumed in named else min(named)
+            if project != presumed:
+                if presumed is not None:
+                    logger.warning(
+                        "%s: the rows are of project %d, not %d as before: its own coverage counts.",
+                        self.resource.name, project, presumed,
+                    )  # fmt: skip
+                plan.change_project(project)
+        plan.cut()
+        if plan.pieces[0] == planned:
             return None
-        self._days_before = self._count_days(self._pieces[0])
-        return self._request(self._pieces[0], resumed=True)
-
-    def _within_project(self, planned: Window, named: set[int]) -> Window:
-        """Return the window to load of the project that rows name; the planned one if its coverage was looked up."""
-        presumed = self._presumed_project
-        if not named:
-            return planned
-        self._loader.project = project = presumed if presumed in named else min(named)
-        if project == presumed or self.loaded_since is None:
-            return planned
-        if presumed is not None:
-            logger.warning(
-                "%s: the rows are of project %d, those of the last load of project %d: its own coverage counts.",
-                self.resource.name, project, presumed,
-            )  # fmt: skip
-        assert self.window
-        return self._without_coverage(self.window, project) or planned
+        self._days_before = self._count_days(plan.pieces[0])
+        return plan.request()
 
     @property
     def _presumed_project(self) -> int | None:
@@ -316,86 +313,7 @@ class Load:
             return None
         return self._loader.latest_project if self._loader.project is None else self._loader.project
 
-    def _without_coverage(self, window: Window, project: int | None) -> Window | None:
-        """Return the part of a window to load; None if all of it is covered, or older than the rows to keep."""
-        state = self._state
-        if (oldest := self._keep_from) and (window.start is None or window.start < oldest):
-            if window.end <= oldest:
-                logger.info(
-                    "%s: the window ends before %s, and keep_days keeps no older rows.", self.resource.name, oldest
-                )
-                return None
-            window = Window(start=oldest, end=window.end)
-        windows = state.coverage.windows(
-            self.resource, project, now=self.began_at, has_rows=state.has_rows(self.resource, project)
-        )
-        self._future = bool(windows.future)
-        if windows.void:
-            logger.warning(
-                "%s: the table has no rows, though %s were recorded; its coverage is void, and is deleted.",
-                self.resource.name, f"{sum(window.rows for window in windows.void):,}",
-            )  # fmt: skip
-            state.coverage.forget_windows(self.resource, project)
-            state.daily_rows.forget(self.resource, project)
-        if self.loaded_since is None:
-            return window
-        counted = [loaded for loaded in windows.valid if loaded.loaded_at >= self.loaded_since]
-        start = window.start or max((loaded.end for loaded in counted if loaded.start is None), default=None)
-        if start is None:
-            return window
-        through = loaded_through(counted, start)
-        if through >= min(window.end, self.began_at):
-            return None
-        return Window(start=through, end=window.end) if counted else window
-
-    def _cut(self, window: Window) -> list[Window]:
-        """Return the pieces of a window, oldest first: one if it is short, or if the reader reads the whole list."""
-        settings = self._loader.settings
-        long = window.start is None or window.end - window.start > UNCUT
-        if not long or settings.reader != "fast":
-            return [window]
-        request = self._request(window)
-        with service_address(settings) as base_url:
-            estimate = estimate_window(request, request.configs(base_url)[0])
-        self._counts["requests"] += request.traffic.requests
-        pieces = cut_window(window, estimate.cuts)
-        if len(pieces) > 1:
-            bound = "up to" if estimate.complete else "at least"
-            self._expected = f"{bound} {estimate.rows:,} rows"
-            logger.info(
-                "%s: loading %d pieces, oldest first: %s, by page in %s requests and about %.0f s",
-                self.resource.name, len(pieces), self._expected, f"{estimate.requests:,}", estimate.seconds,
-            )  # fmt: skip
-        return pieces
-
-    def _request(self, window: Window | None, *, resumed: bool = False) -> ReadRequest:
-        """Return the request to read a window, its lookback included, or a whole list.
-
-        Args:
-            window: The window; None for a resource without windows.
-            resumed: Whether the window begins where coverage ends, so that rows with new keys belong to it.
-        """
-        loader, resource = self._loader, self.resource
-        wanted, known_key = None, None
-        if window and window.start:
-            wanted = window.looking_back(resource.lookback)
-            if (oldest := self._keep_from) and wanted.start and wanted.start < oldest:
-                wanted = Window(start=oldest, end=wanted.end)
-            asked_from = self.window and self.window.start
-            if resumed and resource.key_grows and self.loaded_since and window.start != asked_from:
-                known_key = self._state.largest_key(resource, self._presumed_project, before=window.start)
-        elif window and window.end < self.began_at:
-            wanted = window
-        return ReadRequest(
-            resource=resource,
-            settings=loader.settings,
-            window=wanted,
-            now=self.began_at,
-            lookup_values=self._lookup_values(),
-            known_key=known_key,
-        )
-
-    def _record(self, piece: Window, counts: dict[str, Any]) -> None:
+    def _record(self, piece: Window, counts: dict[str, Any], plan: WindowPlan) -> None:
         """Record that a piece is in the table."""
         project = self._loader.project if self.resource.names_project else None
         if counts["empty"] and self.rows_before:
@@ -412,16 +330,16 @@ class Load:
         list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
         self._state.coverage.record(self.resource, project, covered, counts["loaded"], list_end)
         self._covered.append(covered)
-        self._log_progress()
+        self._log_progress(plan)
 
-    def _log_progress(self) -> None:
+    def _log_progress(self, plan: WindowPlan) -> None:
         """Log a line for a piece that is loaded, unless it is the only one."""
-        done, left = len(self._covered), len(self._pieces)
+        done, left = len(self._covered), len(plan.pieces)
         if done + left > 1:
             left_seconds = (time.monotonic() - self._began) / done * left
             logger.info(
                 "%s: piece %d of %d is loaded, %s rows so far of %s; about %.0f s left",
-                self.resource.name, done, done + left, f"{self._counts['loaded']:,}", self._expected, left_seconds,
+                self.resource.name, done, done + left, f"{self._counts['loaded']:,}", plan.size, left_seconds,
             )  # fmt: skip
 
     def _covered_part(self, piece: Window) -> Window | None:
@@ -451,7 +369,7 @@ class Load:
         listings: list[str] = []
         for _ in range(2):
             listings.append(uuid4().hex)
-            yield build_source(self._request(None), known_rejects=self._known_rejects, load_id=listings[-1])
+            yield build_source(self._request_all(), known_rejects=self._known_rejects, load_id=listings[-1])
             counts = self._take_counts()
             # A row that was rejected is listed, though not in the table.
             if counts["rejected"] or not counts["typed"]:
@@ -502,7 +420,7 @@ class Load:
         clocks = compare_clocks(service, began_at=self.began_at, ended_at=datetime.now(UTC))
         if clocks.warning and not self._clocks:
             logger.warning("%s: %s", self.resource.name, clocks.warning)
-        if self._future:
+        if self._plan and self._plan.has_future:
             after = max(clocks.service, clocks.loader) + CLOCK_TOLERANCE
             self._state.coverage.forget_future_windows(self.resource, self._presumed_project, after=after)
         return clocks
@@ -514,21 +432,19 @@ class Load:
         return self._loader.load_state
 
     @property
-    def _keep_from(self) -> datetime | None:
-        return self._loader.settings.keep_from(self.resource, self.began_at)
-
-    @property
     def _known_rejects(self) -> dict[str, datetime]:
         return self._state.known_rejects(self.resource)
 
-    def _lookup_values(self) -> list[int]:
-        if not self.resource.lookup:
-            return []
-        since = self.began_at - timedelta(days=self._loader.settings.metrics_active_days)
-        values = self._state.lookup_values(self.resource, active_since=since)
-        if not values:
-            logger.info("%s: nothing to request; load %s first", self.resource.name, self.resource.lookup.resource)
-        return values
+    def _request_all(self) -> ReadRequest:
+        """Return the request to read a list that has no windows."""
+        resource, settings = self.resource, self._loader.settings
+        values: list[int] = []
+        if resource.lookup:
+            since = self.began_at - timedelta(days=settings.metrics_active_days)
+            values = self._state.lookup_values(resource, active_since=since)
+            if not values:
+                logger.info("%s: nothing to request; load %s first", resource.name, resource.lookup.resource)
+        return ReadRequest(resource=resource, settings=settings, window=None, now=self.began_at, lookup_values=values)
 
 
 def _custom_metrics(pipeline: dlt.Pipeline, resource: Resource) -> dict[str, Any]:

@@ -9,7 +9,7 @@ https://dlthub.com/docs/general-usage/source
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -47,12 +47,16 @@ Replan = Callable[[set[int]], ReadRequest | None]
 """Takes the projects that the first rows name; returns the request to read instead, or None to go on."""
 
 
+def keep_plan(_: set[int]) -> None:
+    """Go on with the request as it is."""
+
+
 def build_source(
     request: ReadRequest,
     *,
     known_rejects: Mapping[str, datetime] | None = None,
     load_id: str | None = None,
-    replan: Replan = lambda _: None,
+    replan: Replan = keep_plan,
 ) -> DltSource:
     """Return a dlt source that reads one resource.
 
@@ -108,6 +112,7 @@ def _plan_pages(request: ReadRequest, replan: Replan) -> tuple[ReadRequest, Iter
             named = {project for row in page.rows if (project := named_project(row)) is not None}
             if other := replan(named):
                 pages.close()
+                other = replace(other, traffic=request.traffic)
                 return other, _read_pages(other)
             break
     return request, chain(read, pages)

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -361,7 +361,7 @@ def test_both_readers_load_the_same_rows(service: Sandbox, tmp_path: Path) -> No
         folder.mkdir()
         with a_project(folder) as project:
             project.use(service, reader=reader)
-            day = f"{datetime.now(UTC):%Y-%m-%d}"
+            day = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
             results = [
                 project.materialize(*(r.name for r in RESOURCES if r.incremental), partition=day),
                 project.materialize(*(r.name for r in RESOURCES if not r.incremental)),

@@ -589,17 +589,17 @@ ACCOUNT_S = "sources.analytics.account_api_key"
 @pytest.mark.parametrize(
     ("found", "project_s", "account_s"),
     [
-        ({SECTION_S, PLAIN, "API_KEY"}, SECTION_S, SECTION_S),
-        ({PLAIN}, PLAIN, PLAIN),
-        ({"API_KEY"}, "API_KEY", "API_KEY"),
-        ({PLAIN, "API_KEY"}, "API_KEY", "API_KEY"),
-        ({VARIABLE_S, SECTION_S, "API_KEY"}, VARIABLE_S, VARIABLE_S),
-        ({VARIABLE_S, ACCOUNT_S, PLAIN}, VARIABLE_S, ACCOUNT_S),
+        ((SECTION_S, PLAIN, "API_KEY"), SECTION_S, SECTION_S),
+        ((PLAIN,), PLAIN, PLAIN),
+        (("API_KEY",), "API_KEY", "API_KEY"),
+        ((PLAIN, "API_KEY"), "API_KEY", "API_KEY"),
+        ((VARIABLE_S, SECTION_S, "API_KEY"), VARIABLE_S, VARIABLE_S),
+        ((VARIABLE_S, ACCOUNT_S, PLAIN), VARIABLE_S, ACCOUNT_S),
     ],
     ids=str,
 )
 def test_the_settings_know_the_name_that_supplied_a_key(
-    toml: Callable[..., None], monkeypatch: pytest.MonkeyPatch, found: set[str], project_s: str, account_s: str
+    toml: Callable[..., None], monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...], project_s: str, account_s: str
 ) -> None:
     section = [name for name in (SECTION_S, ACCOUNT_S) if name in found]
     toml(
@@ -607,7 +607,7 @@ def test_the_settings_know_the_name_that_supplied_a_key(
         secrets="\n".join(f'{name.rpartition(".")[2]} = "of {name}"' for name in section),
         top_secrets=f'{PLAIN} = "of {PLAIN}"' if PLAIN in found else "",
     )
-    for name in found & {"API_KEY", VARIABLE_S}:
+    for name in {"API_KEY", VARIABLE_S}.intersection(found):
         monkeypatch.setenv(name, f"of {name}")
 
     settings = load_settings()

@@ -68,7 +68,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutdatedProject
         monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
         monkeypatch.setattr(replies, "UNANNOUNCED_RATE_WAIT", 0.001)
         # Requests are counted here: no load looks far down the list for pieces.
-        monkeypatch.setattr("analytics_dagster.ingest.load.estimate_window", lambda *_: Estimate(cuts=()))
+        monkeypatch.setattr("analytics_dagster.ingest.window_plan.estimate_window", lambda *_: Estimate(cuts=()))
         project.use(service, page_size__deploys=4, read_ahead=1)
         load("deploys")
         yield OutdatedProject(project, service)

@@ -112,7 +112,7 @@ def plant_other_spellings(service: Sandbox) -> None:
     newest = service.rows("occurrences")[-1]
     for number, payload in enumerate([*payloads, f"access_token={secret}"], start=1):
         service.plant("occurrences", {**newest, "id": newest["id"] + number, "data": payload})
-    service.update("deploys", service.rows("deploys")[0]["id"], local_username=f"somebody{personal}")
+    service.update("deploys", service.add_deploy()["id"], local_username=f"somebody{personal}")
     service.plant("users", {"id": 1, "username": "one", "E-Mail": personal, "pager": personal})
 
 
