@@ -10,41 +10,44 @@ import dagster as dg
 from analytics_dagster.defs.asset_checks.multi_asset_check import build_checks
 from analytics_dagster.defs.assets import build_assets
 from analytics_dagster.defs.jobs import build_jobs
+from analytics_dagster.defs.pause import pause_schedule, pause_sensor
 from analytics_dagster.defs.resources import build_resources
 from analytics_dagster.defs.schedules import build_schedules
 from analytics_dagster.defs.sensors import build_sensors
-from analytics_dagster.defs.translator import SERVICE
-from analytics_dagster.ingest.errors import SettingsError
-from analytics_dagster.ingest.settings import Settings, load_settings
+from analytics_dagster.defs.translator import build_service
+from analytics_dagster.ingest.settings import Settings, load_valid_settings
 
 logger = logging.getLogger(__name__)
 
 
 def definition_settings() -> Settings:
-    """Return the settings of this process, or the defaults if they are invalid.
+    """Return the valid settings of this process, with defaults in the place of the others."""
+    return load_valid_settings()[0]
 
-    Definitions must load with invalid settings too, so that the UI shows them. A run reads the settings again and fails
-    with the message that is logged here.
+
+def build_definitions(settings: Settings, problem: str = "") -> dg.Definitions:
+    """Return all definitions for some settings.
+
+    Args:
+        settings: The valid settings. Definitions load with wrong ones too, so that the UI shows what is wrong.
+        problem: The sentence about a wrong setting. It is shown in the UI, and schedules and sensors are paused. A run
+            reads the settings again and fails with the same sentence.
     """
-    try:
-        return load_settings(need_key=False)
-    except SettingsError as error:
-        logger.warning("%s Until then the definitions show the defaults, and every load fails.", error)
-        return Settings()
-
-
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """Return all definitions for some settings."""
+    schedules, sensors = build_schedules(settings), build_sensors(settings)
+    if problem:
+        logger.warning("%s Until then every load fails, and schedules and sensors request none.", problem)
+        schedules = [pause_schedule(schedule, problem) for schedule in schedules]
+        sensors = [pause_sensor(sensor, problem) for sensor in sensors]
     return dg.Definitions(
-        assets=[SERVICE, *build_assets(settings)],
+        assets=[build_service(problem), *build_assets(settings)],
         asset_checks=build_checks(settings),
         jobs=build_jobs(settings),
-        schedules=build_schedules(settings),
-        sensors=build_sensors(settings),
+        schedules=schedules,
+        sensors=sensors,
         resources=build_resources(),
         # The warehouse's pool runs one step at a time, so a process for each step would only take time to start.
         executor=dg.in_process_executor,
     )
 
 
-defs = build_definitions(definition_settings())
+defs = build_definitions(*load_valid_settings())

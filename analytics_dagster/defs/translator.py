@@ -11,13 +11,8 @@ from analytics_dagster.catalog import Resource, get_resource
 from analytics_dagster.defs.metadata import build_column_schema
 from analytics_dagster.ingest.warehouse.location import DATASET
 
-SERVICE = dg.AssetSpec(
-    "analytics_api",
-    description="The analytics API that all assets are read from.",
-    group_name="service",
-    kinds={"api"},
-)
-"""External asset for the service, upstream of all others."""
+SERVICE = dg.AssetKey("analytics_api")
+"""Key of the external asset for the service, upstream of all others."""
 
 OWNERS = ["team:analytics"]
 
@@ -40,7 +35,7 @@ class CatalogTranslator(DagsterDltTranslator):
         upstream = [asset_key(get_resource(resource.lookup.resource))] if resource.lookup else []
         return dg.AssetSpec(
             asset_key(resource),
-            deps=[SERVICE.key, *upstream],
+            deps=[SERVICE, *upstream],
             description=resource.description,
             group_name=resource.group,
             kinds={"dlt", self._destination},
@@ -54,6 +49,16 @@ class CatalogTranslator(DagsterDltTranslator):
                 **({"cursor": resource.cursor, "lookback": str(resource.lookback)} if resource.incremental else {}),
             },
         )
+
+
+def build_service(problem: str = "") -> dg.AssetSpec:
+    """Return the spec of the external asset for the service; its description begins with a problem of the settings."""
+    return dg.AssetSpec(
+        SERVICE,
+        description=f"{problem} The analytics API that all assets are read from.".lstrip(),
+        group_name="service",
+        kinds={"api"},
+    )
 
 
 def asset_key(resource: Resource) -> dg.AssetKey:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import dlt
-from dlt.common.configuration.providers import ConfigProvider
-from dlt.common.runtime.run_context import active, switch_context
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.providers import ConfigProvider, EnvironProvider
+from dlt.common.configuration.providers.toml import TomlProviderReadException
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.runtime.run_context import RunContext, active, switch_context
 
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.ingest.errors import SettingsError
@@ -41,20 +44,27 @@ class FoundSecret:
     name: str
 
 
-def find_values(names: Collection[str], *, by_resource: Collection[str], secrets: Collection[str]) -> dict[str, Any]:
+def find_values(
+    names: Collection[str], *, by_resource: Collection[str], secrets: Collection[str], tolerant: bool = False
+) -> dict[str, Any]:
     """Return the configured values that are not secret, by name of the setting.
 
     Args:
         names: Every setting.
         by_resource: The settings that have a value for each resource: their values are dicts by name of the resource.
         secrets: The settings that are secret: `find_secret` finds their values.
+        tolerant: Return the values that can be read instead of raising an error.
 
     Raises:
-        SettingsError: A name is unknown, or a secret is set in a file that is not for secrets.
+        SettingsError: A file cannot be read, a name is unknown, or a secret is set in a file that is not for secrets.
     """
-    use_project_root()
-    _refuse_unknown_names(names, by_resource)
-    _refuse_exposed_secrets(secrets)
+    try:
+        use_project_root()
+        _refuse_unknown_names(names, by_resource)
+        _refuse_exposed_secrets(secrets)
+    except SettingsError:
+        if not tolerant:
+            raise
     values = {name: _find(name) for name in names if name not in by_resource and name not in secrets}
     for name in by_resource:
         found = {resource: _find(f"{name}.{resource}") for resource in _RESOURCE_NAMES}
@@ -83,10 +93,29 @@ def project_root() -> Path:
 
 
 def use_project_root() -> None:
-    """Let dlt find the configuration from wherever the process was started."""
+    """Let dlt find the configuration from wherever the process was started.
+
+    Raises:
+        SettingsError: A file of the configuration cannot be read.
+    """
     root = project_root()
-    if "DLT_PROJECT_DIR" not in os.environ and Path(active().run_dir).resolve() != root:
-        switch_context(str(root))
+    try:
+        context = active()
+        elsewhere = "DLT_PROJECT_DIR" not in os.environ and Path(context.run_dir).resolve() != root
+        if elsewhere or isinstance(context, _EnvironmentAlone):
+            switch_context(str(root))
+    except TomlProviderReadException as error:
+        # dlt would raise this wherever it is used next, and definitions must load all the same.
+        Container()[PluggableRunContext] = PluggableRunContext(_EnvironmentAlone(str(root)))
+        reason = str(error).splitlines()[-1].removesuffix(".")
+        raise SettingsError(f"{Path('.dlt') / error.file_name} cannot be read: {reason}. Correct the file.") from None
+
+
+class _EnvironmentAlone(RunContext):
+    """The context of a project whose files cannot be read."""
+
+    def initial_providers(self) -> list[ConfigProvider]:
+        return [EnvironProvider()]
 
 
 def _find(name: str) -> Any:

@@ -316,6 +316,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         )
 
 
+_SECRETS = tuple(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
+_BY_RESOURCE = tuple(name for name, field in Settings.model_fields.items() if field.default == {})
+
+
 def load_settings(*, need_key: bool = True) -> Settings:
     """Read the settings from the environment, `.dlt/secrets.toml` and `.dlt/config.toml`.
 
@@ -326,11 +330,7 @@ def load_settings(*, need_key: bool = True) -> Settings:
         SettingsError: One is unknown, invalid or a secret in the wrong file, a key and the sandbox are set together, or
             the key would be sent unencrypted.
     """
-    fields = Settings.model_fields
-    secrets = [name for name, field in fields.items() if field.annotation is SecretStr]
-    by_resource = [name for name, field in fields.items() if field.default == {}]
-    values = find_values(fields, by_resource=by_resource, secrets=secrets)
-    found = {name: secret for name in secrets if (secret := find_secret(f"{SECTION}.{name}"))}
+    values, found = _find_values()
     settings = _validate(values, found)
     _refuse_plain_http(settings)
     if settings.sandbox and (settings.api_key or settings.account_api_key):
@@ -349,6 +349,36 @@ def load_settings(*, need_key: bool = True) -> Settings:
             f"{ENVIRONMENT_PREFIX}API_KEY."
         )
     return settings
+
+
+def load_valid_settings() -> tuple[Settings, str]:
+    """Read the settings as `load_settings` does, for what must go on with wrong ones, such as definitions.
+
+    Returns:
+        The valid settings, with defaults in the place of the others, and the message of the first error; `""` if there
+        is none. A missing key is no error.
+    """
+    try:
+        return load_settings(need_key=False), ""
+    except SettingsError as error:
+        values, found = _find_values(tolerant=True)
+        values |= {name: secret.value for name, secret in found.items()}
+        return Settings(**dict(filter(_is_valid, values.items()))), str(error)
+
+
+def _find_values(*, tolerant: bool = False) -> tuple[dict[str, Any], dict[str, FoundSecret]]:
+    """Return the values of the settings that are not secret, and those that are, by name."""
+    values = find_values(Settings.model_fields, by_resource=_BY_RESOURCE, secrets=_SECRETS, tolerant=tolerant)
+    return values, {name: secret for name in _SECRETS if (secret := find_secret(f"{SECTION}.{name}"))}
+
+
+def _is_valid(item: tuple[str, Any]) -> bool:
+    name, value = item
+    try:
+        Settings(**{name: value})
+    except ValidationError:
+        return False
+    return True
 
 
 def _validate(values: Mapping[str, Any], secrets: Mapping[str, FoundSecret]) -> Settings:

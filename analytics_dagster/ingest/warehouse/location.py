@@ -18,7 +18,7 @@ from dlt.common.configuration.exceptions import ConfigFieldMissingException, Inv
 from dlt.common.destination.exceptions import SqlClientNotAvailable, UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 
-from analytics_dagster.ingest.config_providers import project_root, use_project_root
+from analytics_dagster.ingest.config_providers import project_root
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 
@@ -47,8 +47,9 @@ class WarehouseLocation:
 
 def destination_kind(settings: Settings) -> str:
     """Return dlt's type of the destination, such as `duckdb` or `postgres`."""
-    use_project_root()
-    configured: Any = None if settings.sandbox else dlt.config.get("destination.warehouse.destination_type")
+    if settings.sandbox:
+        return "duckdb"
+    configured: Any = dlt.config.get("destination.warehouse.destination_type")
     return configured or "duckdb"
 
 
