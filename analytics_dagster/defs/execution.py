@@ -24,6 +24,7 @@ from dlt.common.warnings import DltDeprecationWarning
 from dlt.extract.source import DltSource
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.defs.history import Origin, forget_other_origins
 from analytics_dagster.defs.metadata import build_metadata
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
@@ -71,6 +72,9 @@ def load_selected(
                     for source in load.sources():
                         _run_pipeline(context, dlt, load, source)
                     report = load.finish()
+                    origin = Origin(settings.source_address, report.project)
+                    if forgotten := forget_other_origins(context.instance, resource, origin):
+                        context.log.warning(forgotten)
                 except Exception as error:  # any error, so that the other resources load
                     failed[resource.name] = message = failure_message(error, resource.name)
                     context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.defs.history import loaded_partitions
 from analytics_dagster.defs.jobs import (
     DATA_CHECKS,
     FULL_REFRESH,
@@ -62,6 +63,7 @@ def _build_incremental_schedule(settings: Settings) -> dg.ScheduleDefinition:
     name = "incremental_schedule"
     partitions = build_partitions(settings)
     keys = [asset_key(resource) for resource in settings.enabled_resources("incremental")]
+    source = settings.source_address
 
     @dg.schedule(
         name=name,
@@ -81,7 +83,7 @@ def _build_incremental_schedule(settings: Settings) -> dg.ScheduleDefinition:
         )
         due = partitions_due(
             partitions,
-            known=set.intersection(*(context.instance.get_materialized_partitions(key) for key in keys)),
+            known=set.intersection(*(loaded_partitions(context.instance, key, source) for key in keys)),
             asked_at=[record.create_timestamp for record in context.instance.get_run_records(unfinished)],
             now=now,
             horizon=timedelta(hours=settings.horizon),

@@ -12,10 +12,9 @@ import pytest
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
-from analytics_dagster_tests.support.service import truth
+from analytics_dagster_tests.support.service import OTHER_PROJECT, become_other_project, truth
 
 INCREMENTAL = ("items", "deploys", "rql_jobs", "occurrences")
-OTHER_PROJECT = 2002
 
 
 def days_back(days: int) -> Window:
@@ -153,8 +152,7 @@ def switch(service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     def switch_project() -> Sandbox:
         port = int(service.url.rpartition(":")[2])
         service.stop()
-        for module in ("rows", "payload", "account", "routes"):
-            monkeypatch.setattr(f"analytics_dagster.sandbox.{module}.PROJECT_ID", OTHER_PROJECT)
+        become_other_project(monkeypatch)
         other = Sandbox(seed=8, history_days=2, port=port, rate_limit=1_000_000).start()
         services.append(other)
         return other

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 from analytics_dagster.sandbox import Sandbox
 
 
@@ -33,6 +35,16 @@ def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = 
         finally:
             server.shutdown()
             thread.join()
+
+
+OTHER_PROJECT = 2002
+"""The project of a service after `become_other_project`."""
+
+
+def become_other_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the services that start from now on answer for another project, as with another key."""
+    for module in ("rows", "payload", "account", "routes"):
+        monkeypatch.setattr(f"analytics_dagster.sandbox.{module}.PROJECT_ID", OTHER_PROJECT)
 
 
 def truth(service: Sandbox, name: str) -> set[Any]:

@@ -86,14 +86,17 @@ class CheckInputs:
 
         Every load writes its rows anew, so the newest `read_at` is that time, and is lost with the table. A load
         without rows leaves no `read_at` (items_metrics, while no item is active), so its materialization counts
-        instead. Other materializations do not count, because they outlive the rows.
+        instead. Other materializations do not count, because they outlive the rows. Rows that were read before a load
+        of another source ended are of that source.
         """
         times = [self.profile.newest_read] if self.profile.newest_read else []
         event = self.instance.get_latest_materialization_event(asset_key(self.resource))
         if event and event.asset_materialization:
-            metadata = event.asset_materialization.metadata
-            if self._describes_table(metadata) and metadata["rows_loaded"].value == 0:
-                times.append(datetime.fromtimestamp(event.timestamp, UTC))
+            metadata, ended_at = event.asset_materialization.metadata, datetime.fromtimestamp(event.timestamp, UTC)
+            if metadata.get("source", self.identity["source"]) != self.identity["source"]:
+                times = [moment for moment in times if moment > ended_at]
+            elif self._describes_table(metadata) and metadata["rows_loaded"].value == 0:
+                times.append(ended_at)
         return max(times, default=None)
 
     def _describes_table(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
