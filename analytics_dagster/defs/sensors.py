@@ -5,7 +5,9 @@ The daemon evaluates sensors while loads run, so they must not open DuckDB: they
 https://docs.dagster.io/guides/automate/sensors
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -13,7 +15,7 @@ from analytics_dagster.catalog import Resource, get_resource
 from analytics_dagster.defs.alerts import build_failure_sensor
 from analytics_dagster.defs.jobs import METRICS_REFRESH
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.defs.watermark import Watermark, compare_watermarks
+from analytics_dagster.defs.watermark import Watermark, WatermarkChange, compare_watermarks
 from analytics_dagster.ingest.settings import Settings
 
 
@@ -54,17 +56,29 @@ def _build_sensor(
             reason = f"No new or newly settled {name} since the last run ({latest.rows} rows, newest {latest.newest})."
             reason = reason if latest.rows else f"The table {name} is empty."
             return dg.SensorResult(skip_reason=reason, cursor=latest.cursor)
-        shown = upstream.watermark.labels if upstream.watermark else ()
         request = dg.RunRequest(
             run_key=change.key,
             asset_selection=[asset_key(resource) for resource in to_load],
-            tags={
-                f"{name}/new": str(change.rows),
-                f"{name}/settled": str(change.settled),
-                f"{name}/{upstream.primary_key[0]}": str(latest.newest),
-                **{f"{name}/{column}": metadata[f"newest_{column}"] for column in shown},
-            },
+            tags={f"{name}/{tag}": value for tag, value in _describe(change, upstream, metadata).items()},
         )
         return dg.SensorResult(run_requests=[request], cursor=latest.cursor)
 
     return sensor
+
+
+def _describe(change: WatermarkChange, upstream: Resource, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a run, without the resource's name.
+
+    They are the numbers of new and of settled rows, then the key and the labels of the newest row if it is new, or else
+    the window of the load: after a backfill of older rows the newest row tells nothing of those that came.
+    """
+    if change.newest:
+        columns = {upstream.primary_key[0]: "newest_key"}
+        columns |= {column: f"newest_{column}" for column in (upstream.watermark.labels if upstream.watermark else ())}
+        # A load of an earlier version may have recorded other labels.
+        described = {tag: str(metadata[entry]) for tag, entry in columns.items() if entry in metadata}
+    else:
+        bounds = [metadata.get("window_start"), metadata.get("window_end")]
+        known = [f"{datetime.fromtimestamp(bound, UTC):%Y-%m-%d %H:%M}" for bound in bounds if bound is not None]
+        described = {"loaded": " to ".join(known)} if len(known) == len(bounds) else {}
+    return {"new": str(change.rows), "settled": str(change.settled), **described}

@@ -25,11 +25,13 @@ class Watermark:
         rows: Rows in the table.
         settled: Rows that will not change any more.
         newest: Highest key; None for an empty table.
+        source: The source of the latest load; None in a cursor of an earlier version.
     """
 
     rows: int
     settled: int
     newest: int | str | None
+    source: str | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
@@ -37,7 +39,12 @@ class Watermark:
         rows = metadata.get(_ROWS)
         if rows is None or (rows and "newest_key" not in metadata):
             return None
-        return cls(rows=rows, settled=metadata.get("settled_rows", 0), newest=metadata.get("newest_key"))
+        return cls(
+            rows=rows,
+            settled=metadata.get("settled_rows", 0),
+            newest=metadata.get("newest_key"),
+            source=metadata.get("source"),
+        )
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Self | None:
@@ -61,11 +68,13 @@ class WatermarkChange:
         key: Both watermarks as text: the run key of the run that acts on the change.
         rows: New rows; 0 if known rows settled and none came.
         settled: Newly settled rows.
+        newest: Whether the newest row is new. It is not after a backfill of older rows, or if a known row settled.
     """
 
     key: str
     rows: int
     settled: int
+    newest: bool
 
 
 def compare_watermarks(latest: Watermark, acted_on: Watermark | None) -> WatermarkChange | None:
@@ -80,11 +89,21 @@ def compare_watermarks(latest: Watermark, acted_on: Watermark | None) -> Waterma
     """
     if latest == acted_on or not latest.rows:
         return None
-    before = acted_on or Watermark(rows=0, settled=0, newest=None)
+    nothing = Watermark(rows=0, settled=0, newest=None)
+    before = acted_on or nothing
+    # Both ends, because a table that was lost and loaded again returns to figures it had before.
+    key = f"{_text(before)}..{_text(latest)}"
+    # Fewer rows than before mean a new table, all of whose rows are new; so are those of another source.
+    if latest.rows < before.rows or (before.source and before.source != latest.source):
+        before = nothing
     return WatermarkChange(
-        # Both ends, because a table that was lost and loaded again returns to figures it had before.
-        key=f"{before.rows}-{before.settled}-{before.newest}..{latest.rows}-{latest.settled}-{latest.newest}",
-        # Fewer rows than before mean a new table, all of whose rows are new.
-        rows=latest.rows - before.rows if latest.rows >= before.rows else latest.rows,
+        key=key,
+        rows=latest.rows - before.rows,
         settled=latest.settled - before.settled if latest.settled >= before.settled else latest.settled,
+        newest=latest.newest != before.newest,
     )
+
+
+def _text(watermark: Watermark) -> str:
+    values = (watermark.rows, watermark.settled, watermark.newest, watermark.source)
+    return "-".join(str(value) for value in values if value is not None)

@@ -10,14 +10,15 @@ from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs.watermark import Watermark, WatermarkChange, compare_watermarks
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, failure
+from analytics_dagster_tests.support.service import a_service
 
 
 def days_ago(days: int) -> str:
     return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%d")
 
 
-def watermark(rows: int, settled: int, newest: int | None) -> Watermark:
-    return Watermark(rows=rows, settled=settled, newest=newest)
+def watermark(rows: int, settled: int, newest: int | None, source: str | None = None) -> Watermark:
+    return Watermark(rows=rows, settled=settled, newest=newest, source=source)
 
 
 SEVENTEEN = watermark(17, 16, 117)
@@ -34,6 +35,8 @@ SEVENTEEN = watermark(17, 16, 117)
         pytest.param(SEVENTEEN, watermark(17, 16, 118), 0, 0, id="another newest one"),
         pytest.param(SEVENTEEN, watermark(3, 2, 117), 3, 2, id="the table was lost and is being loaded again"),
         pytest.param(watermark(0, 0, None), SEVENTEEN, 17, 16, id="an empty table filled"),
+        pytest.param(watermark(17, 16, 117, "a"), watermark(20, 18, 117, "b"), 20, 18, id="another source"),
+        pytest.param(SEVENTEEN, watermark(20, 18, 120, "b"), 3, 2, id="a cursor of an earlier version"),
     ],
 )
 def test_a_difference_from_the_last_run_is_a_change(
@@ -42,6 +45,22 @@ def test_a_difference_from_the_last_run_is_a_change(
     change = compare_watermarks(latest, before)
     assert isinstance(change, WatermarkChange)
     assert (change.rows, change.settled) == (rows, settled)
+
+
+@pytest.mark.parametrize(
+    ("before", "latest", "newest"),
+    [
+        pytest.param(None, SEVENTEEN, True, id="the first look"),
+        pytest.param(SEVENTEEN, watermark(18, 16, 118), True, id="one new deploy"),
+        pytest.param(SEVENTEEN, watermark(27, 26, 117), False, id="a backfill of older ones"),
+        pytest.param(SEVENTEEN, watermark(17, 17, 117), False, id="a known one settled"),
+        pytest.param(SEVENTEEN, watermark(3, 2, 117), True, id="the table is new"),
+    ],
+)
+def test_the_newest_row_is_told_only_if_it_is_new(*, before: Watermark | None, latest: Watermark, newest: bool):
+    change = compare_watermarks(latest, before)
+    assert change
+    assert change.newest == newest
 
 
 @pytest.mark.parametrize(
@@ -57,8 +76,8 @@ def test_the_same_watermark_or_an_empty_table_is_no_change(before: Watermark | N
 
 
 def test_the_key_tells_each_step_from_every_other():
-    steps = [(None, 1), (1, 2), (2, 1), (1, 3), (2, 3)]
-    marks = {rows: watermark(rows, 0, rows) for rows in (1, 2, 3)}
+    steps = [(None, 1), (1, 2), (2, 1), (1, 3), (2, 3), (3, 4), (None, 4)]
+    marks = {rows: watermark(rows, 0, rows) for rows in (1, 2, 3)} | {4: watermark(3, 0, 3, "another source")}
     keys = {compare_watermarks(marks[latest], marks[before] if before else None).key for before, latest in steps}  # type: ignore[union-attr]
     assert len(keys) == len(steps)
 
@@ -68,7 +87,10 @@ def test_a_cursor_that_cannot_be_read_is_lost(cursor: str | None):
     assert Watermark.from_cursor(cursor) is None
 
 
-@pytest.mark.parametrize("kept", [SEVENTEEN, watermark(0, 0, None), Watermark(rows=1, settled=0, newest="ab")])
+@pytest.mark.parametrize(
+    "kept",
+    [SEVENTEEN, watermark(0, 0, None), watermark(1, 1, 1, "a service"), Watermark(rows=1, settled=0, newest="ab")],
+)
 def test_a_cursor_holds_what_was_acted_on(kept: Watermark):
     assert Watermark.from_cursor(kept.cursor) == kept
 
@@ -81,6 +103,7 @@ def test_a_cursor_holds_what_was_acted_on(kept: Watermark):
         ({"dagster/row_count": 3}, None),
         ({"dagster/row_count": 0}, watermark(0, 0, None)),
         ({"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9, "seconds": 1.5}, watermark(3, 2, 9)),
+        ({"dagster/row_count": 3, "newest_key": 9, "source": "a service"}, watermark(3, 0, 9, "a service")),
     ],
 )
 def test_only_metadata_of_a_load_is_read(metadata: dict[str, Any], read: Watermark | None):
@@ -206,6 +229,47 @@ def test_a_deploy_that_settles_gives_one_run(project: Project, service: Sandbox,
     (request,) = ticker.tick()
     assert (request.tags["deploys/new"], request.tags["deploys/settled"]) == ("0", "1")
     assert ticker.tick() == []
+
+
+def test_a_backfill_of_old_deploys_gives_one_run_that_names_their_window_and_not_the_newest_deploy(
+    project: Project, service: Sandbox
+):
+    project.use(service)
+    load(project, days=0)
+    ticker = Ticker(project)
+    assert len(ticker.tick()) == 1
+    ((before,),) = project.sql("SELECT count(*) FROM analytics.deploys")
+    assert project.materialize("deploys", span=(days_ago(2), days_ago(1))).success
+    ((rows,),) = project.sql("SELECT count(*) FROM analytics.deploys")
+    (request,) = ticker.tick()
+    named = {name: value for name, value in request.tags.items() if name.startswith("deploys/")}
+    assert int(named.pop("deploys/settled")) > 0
+    assert named == {
+        "deploys/new": str(rows - before),
+        "deploys/loaded": f"{days_ago(2)} 00:00 to {days_ago(0)} 00:00",
+    }
+    assert rows > before
+    assert ticker.tick() == []
+
+
+def test_an_event_of_an_earlier_version_without_labels_gives_a_run_without_them(project: Project):
+    figures: dict[str, Any] = {"dagster/row_count": 3, "settled_rows": 2, "newest_key": 9}
+    event = dg.AssetMaterialization(dg.AssetKey(["analytics", "deploys"]), metadata=figures)
+    project.instance.report_runless_asset_event(event)
+    (request,) = Ticker(project).tick()
+    named = {name: value for name, value in request.tags.items() if name.startswith("deploys/")}
+    assert named == {"deploys/new": "3", "deploys/settled": "2", "deploys/id": "9"}
+
+
+def test_a_change_of_the_service_gives_a_run_for_all_its_deploys(project: Project, ticker: Ticker):
+    assert ticker.cursor
+    with a_service(seed=8) as other:
+        project.use(other)
+        project.warehouse.unlink()
+        load(project)
+        (request,) = ticker.tick()
+    ((rows,),) = project.sql("SELECT count(*) FROM analytics.deploys")
+    assert request.tags["deploys/new"] == str(rows)
 
 
 def test_deploys_whose_run_was_killed_after_its_load_give_one_run(
