@@ -4,25 +4,21 @@ https://docs.dagster.io/integrations/libraries/dlt
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import dagster as dg
-import dlt
 from dagster_dlt import DagsterDltResource, dlt_assets
 from dlt.sources.rest_api import rest_api_source
 from pydantic import Field
 
 from analytics_dagster.catalog import GROUPS, Group, Resource
 from analytics_dagster.defs.execution import load_selected
+from analytics_dagster.defs.instance import POOL
 from analytics_dagster.defs.partitions import build_partitions, partition_window
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import DATASET, destination_kind
-
-POOL = "warehouse"
-"""Pool of the ops that open the warehouse, because DuckDB takes one writer at a time."""
+from analytics_dagster.ingest.warehouse.location import destination_kind
 
 Results = Iterator[dg.MaterializeResult[None]]
 
@@ -73,14 +69,9 @@ def _build_snapshots(settings: Settings, group: Group, resources: Sequence[Resou
 def _options(settings: Settings, group: Group, rows: Sequence[Resource]) -> dict[str, Any]:
     return {
         "dlt_source": rest_api_source(rest_api_config(settings, rows), name=f"analytics_{group}"),
-        "dlt_pipeline": _pipeline_of_specs(),
+        # The specs need no pipeline, and one makes its folder at once: each load has its own instead.
+        "dlt_pipeline": None,
         "dagster_dlt_translator": CatalogTranslator(destination_kind(settings)),
         "name": group,
         "pool": POOL,
     }
-
-
-@cache
-def _pipeline_of_specs() -> dlt.Pipeline:
-    """A dlt pipeline that is never run; the loads have their own."""
-    return dlt.pipeline(f"{DATASET}_specs", destination=dlt.destinations.duckdb(), dataset_name=DATASET)

@@ -25,6 +25,7 @@ from dlt.extract.source import DltSource
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.history import Origin, forget_other_origins
+from analytics_dagster.defs.instance import missing_instance_settings
 from analytics_dagster.defs.metadata import build_metadata
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
@@ -61,6 +62,8 @@ def load_selected(
     selected = order_loads(resource for resource in resources if asset_key(resource) in context.selected_asset_keys)
     failed: dict[str, str] = {}
     since = None if resume else _began_first(context)
+    if advice := missing_instance_settings(context.instance):
+        context.log.warning(advice)
     try:
         settings = load_settings()
         if settings.sandbox:

@@ -11,7 +11,7 @@ import dagster as dg
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.asset_checks.inputs import CheckInputs
 from analytics_dagster.defs.asset_checks.specs import CHECKS, Check
-from analytics_dagster.defs.assets import POOL
+from analytics_dagster.defs.instance import POOL
 from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.errors import AnalyticsError
 from analytics_dagster.ingest.settings import Settings, load_settings
