@@ -22,13 +22,14 @@ demo: setup ## load the last three days, through Dagster, and show what came
 	$(RUN) analytics_dagster.demo
 
 dev: setup ## the UI, at http://127.0.0.1:3000
-	$(VENV)/bin/dagster dev --host 127.0.0.1
+	$(VENV)/bin/dg dev --host 127.0.0.1
 
 check: setup ## lint, types, layers, definitions
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/dg check defs
 
 docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.support.documents

@@ -9,41 +9,39 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster import DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
-from analytics_dagster.definitions import definition_settings, defs
-from analytics_dagster.defs.alerts import describe_failures
-from analytics_dagster.defs.jobs import INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
+from analytics_dagster.definitions import definition_settings
+from analytics_dagster.defs.jobs import DATA_CHECKS, INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
 from analytics_dagster.defs.partitions import build_partitions, range_tags
 from analytics_dagster.defs.translator import asset_key
-from analytics_dagster.ingest.config_providers import project_root
 from analytics_dagster.ingest.warehouse.location import warehouse_location
+from analytics_dagster.terminal import PASSED, CheckLine, check_lines, has_job, open_instance, run_job, summary
 
 DAYS = 3
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _HEADINGS = ("asset", "rows", "newest record", "seconds")
 
 
 def main() -> int:
     """Run the jobs, print their figures and the next steps; return the exit code."""
     _show_progress()
-    present = {job.name for job in defs.resolve_all_job_defs()}
     succeeded = True
-    with _open_instance() as instance:
-        for job in [job for job in (INCREMENTAL_SYNC, REFERENCE_SYNC, METRICS_REFRESH) if job in present]:
+    with open_instance() as instance:
+        for job in filter(has_job, (INCREMENTAL_SYNC, REFERENCE_SYNC, METRICS_REFRESH, DATA_CHECKS)):
             print(f"\n{job}", flush=True)
             began = time.monotonic()
             tags = _tag_last_days(datetime.now(UTC)) if job == INCREMENTAL_SYNC else {}
-            result = defs.resolve_job_def(job).execute_in_process(
-                instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False
-            )
+            result, failures = run_job(instance, job, tags)
             succeeded &= result.success
-            for error in describe_failures(event for event in result.all_events if event.is_step_failure):
-                print(f"  failed: {error}", flush=True)
+            for failure in failures:
+                print(f"  failed: {failure}", flush=True)
+            if checks := check_lines(result):
+                _print_checks(checks)
             print(f"  {time.monotonic() - began:.1f} s", flush=True)
         print(f"\n{_format_table(instance)}\n")
     location = warehouse_location(definition_settings())
@@ -61,9 +59,12 @@ def _tag_last_days(now: datetime) -> dict[str, str]:
     return dict(range_tags(dg.PartitionKeyRange(start=keys[0], end=keys[-1])))
 
 
-def _open_instance() -> DagsterInstance:
-    """Open the instance that `dagster dev` uses in this project."""
-    return DagsterInstance.get() if "DAGSTER_HOME" in os.environ else DagsterInstance.from_config(str(project_root()))
+def _print_checks(checks: Sequence[CheckLine]) -> None:
+    """Print the checks that failed, and the numbers."""
+    for line in checks:
+        if line.level != PASSED:
+            print(f"  {line}")
+    print(f"  {summary(checks)}", flush=True)
 
 
 def _show_progress() -> None:

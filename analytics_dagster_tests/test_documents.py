@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -47,20 +48,26 @@ def test_every_toml_example_of_the_readme_parses():
             tomllib.loads(part)
 
 
-def test_the_example_for_notebooks_loads_and_records_coverage(project: Project, service: Sandbox):
+def test_the_examples_for_notebooks_load_and_read_the_rows(project: Project, service: Sandbox):
     project.use(service)
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    load, read = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    notebook: dict[str, Any] = {}
 
-    exec(example, {})
+    exec(load, notebook)
+    exec(read, notebook)
 
+    assert len(notebook["deploys"].fetchall()) == len(truth(service, "deploys"))
     assert {row[0] for row in project.rows("deploys", "id")} == truth(service, "deploys")
     assert project.rows("load_windows", "resource", "window_start") == [("deploys", None)]
 
 
 def test_the_workspace_and_the_project_name_the_same_location():
     workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_module"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dagster"]
-    assert workspace == {"module_name": project["module_name"], "location_name": project["code_location_name"]}
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    dagster, dg = tools["dagster"], tools["dg"]["project"]
+    assert workspace == {"module_name": dagster["module_name"], "location_name": dagster["code_location_name"]}
+    assert dg["code_location_target_module"] == dagster["module_name"]
+    assert dg["code_location_name"] == dagster["code_location_name"]
 
 
 def test_nothing_names_a_path_of_a_machine_or_a_package_registry():

@@ -1,18 +1,20 @@
 """The ways a person starts a load: Dagster's command line, the UI's GraphQL endpoint, the demo."""
 
+import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
+from dagster import AssetKey, DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
-from analytics_dagster_tests.support.dagster_dev import DAGSTER, Dev, a_clone, environment, running_dev
+from analytics_dagster_tests.support.dagster_dev import DAGSTER, DG, Dev, a_clone, environment, running_dev
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,10 @@ NAMES = [resource.name for resource in RESOURCES]
 
 def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def yesterday() -> str:
+    return (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,62 @@ def test_an_asset_materialises_from_the_command_line_in_another_directory(folder
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "deploys: loaded" in done.stderr or count(folder, "deploys") > 0
+
+
+def run_dg(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `dg` in a folder, as in a clone."""
+    done = subprocess.run(
+        [DG, *arguments], cwd=folder, env=environment(COLUMNS="200"),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "uperse" not in done.stdout + done.stderr
+    return done
+
+
+def test_dg_checks_and_lists_the_definitions(folder: Path):
+    assert "All definitions loaded successfully." in run_dg(folder, "check", "defs").stdout
+    listed = run_dg(folder, "list", "defs", "--json").stdout
+    assert {asset["asset_key"] for asset in json.loads(listed)["assets"]} >= {f"analytics/{name}" for name in NAMES}
+
+
+def test_dg_launches_a_range_of_partitions_on_the_projects_instance(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    days = f"{yesterday()}...{today()}"
+    run_dg(folder, "launch", "--assets", 'key:"analytics/rql_jobs"', "--partition-range", days)
+    monkeypatch.chdir(folder)  # the storage's path in dagster.yaml is relative
+    with DagsterInstance.from_config(str(folder)) as instance:
+        loaded = instance.get_materialized_partitions(AssetKey(["analytics", "rql_jobs"]))
+    assert loaded >= {yesterday(), today()}
+    assert count(folder, "rql_jobs") > 0
+
+
+def run_checks(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analytics_dagster.checks"],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_checks_print_their_sentences_and_fail_with_an_error_alone(folder: Path):
+    done = run_checks(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS   users.primary_key: id is unique in 12 rows." in done.stdout
+    with duckdb.connect(str(folder / "sandbox.duckdb")) as connection:
+        connection.execute("INSERT INTO analytics.users SELECT * FROM analytics.users LIMIT 1")
+    done = run_checks(folder)
+    assert done.returncode == 1
+    assert "ERROR  users.primary_key: id is not unique: 1 value is duplicated" in done.stdout
+    assert re.search(r"^\d+ checks: \d+ passed, \d+ with a warning, 1 with an error\.$", done.stdout, re.MULTILINE)
+
+
+def test_checks_that_cannot_run_fail_with_the_sentence(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "analytics_dagster.checks"],
+        cwd=a_clone(tmp_path), env=environment(SOURCES__ANALYTICS__HORIZON="0"),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "failed: The setting sources.analytics.horizon must be a whole number, at least 1" in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -180,10 +180,7 @@ def history(
 
 
 def command(first: str, last: str) -> str:
-    return (
-        "dagster asset materialize -m analytics_dagster.definitions "
-        f"--select 'key:\"analytics/items\"' --partition-range '{first}...{last}'"
-    )
+    return f"dg launch --assets 'key:\"analytics/items\"' --partition-range '{first}...{last}'"
 
 
 def test_history_without_a_gap_is_complete():

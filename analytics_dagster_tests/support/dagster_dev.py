@@ -1,4 +1,4 @@
-"""A running `dagster dev`: the UI's server and the daemon as processes of their own, in a folder like a clone's.
+"""A running `dg dev`: the UI's server and the daemon as processes of their own, in a folder like a clone's.
 
 with running_dev(a_clone(tmp_path), SOURCES__ANALYTICS__READ_AHEAD="2") as dev:
     run_id = dev.launch("users", tags={})
@@ -23,15 +23,17 @@ from analytics_dagster_tests.support.project import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGSTER = [sys.executable, "-m", "dagster"]
+DG = str(Path(sys.executable).with_name("dg"))
 REPOSITORY = {"repositoryLocationName": "analytics_dagster", "repositoryName": "__repository__"}
 
 
 def a_clone(folder: Path) -> Path:
-    """Copy the project's configuration into a folder."""
+    """Copy the project into a folder, with its configuration and without its tests."""
     (folder / ".dlt").mkdir()
     (folder / ".dlt" / "config.toml").write_text(CONFIG)
-    for name in ("dagster.yaml", "workspace.yaml"):
+    for name in ("dagster.yaml", "pyproject.toml", "workspace.yaml"):
         shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "analytics_dagster", folder / "analytics_dagster")
     return folder
 
 
@@ -42,7 +44,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Dev:
-    """A client of a running `dagster dev`, which uses GraphQL as the UI does."""
+    """A client of a running `dg dev`, which uses GraphQL as the UI does."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -101,13 +103,13 @@ class Dev:
 
 @contextmanager
 def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
-    """Run `dagster dev` in a folder, with settings as environment variables. Its output goes to `dev.log` there."""
+    """Run `dg dev` in a folder, with settings as environment variables. Its output goes to `dev.log` there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (folder / "dev.log").open("w") as log:
         process = subprocess.Popen(
-            [*DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(port)],
+            [DG, "dev", "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder, env=environment(**variables), stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
@@ -117,8 +119,8 @@ def running_dev(folder: Path, **variables: str) -> Iterator[Dev]:
                 with socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
             except OSError:
-                assert process.poll() is None, f"dagster dev ended: {log.name}"
-                assert time.monotonic() < deadline, f"dagster dev did not answer: {log.name}"
+                assert process.poll() is None, f"dg dev ended: {log.name}"
+                assert time.monotonic() < deadline, f"dg dev did not answer: {log.name}"
                 time.sleep(0.5)
         yield Dev(f"http://127.0.0.1:{port}/graphql")
     finally:

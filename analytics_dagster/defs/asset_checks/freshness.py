@@ -218,10 +218,7 @@ def _backfill_command(
 ) -> str:
     """Return the command that loads the partitions of a range of days in one run."""
     keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(_midnight(first), _midnight(last) + _DAY))
-    return (
-        "dagster asset materialize -m analytics_dagster.definitions "
-        f"--select 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
-    )
+    return f"dg launch --assets 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
 
 
 def _midnight(day: date) -> datetime:
