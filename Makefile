@@ -18,7 +18,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup ## load the last three days, through Dagster, and show what came
+demo: setup ## load the last days, through Dagster, check them, and show what came
 	$(RUN) analytics_dagster.demo
 
 dev: setup ## the UI, at http://127.0.0.1:3000

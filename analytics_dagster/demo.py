@@ -1,4 +1,4 @@
-"""The demo: loads the last three days, the reference tables and the metrics, then prints a table of the assets.
+"""The demo: loads the last days, the reference tables and the metrics, then checks them and prints a table of them.
 
     python -m analytics_dagster.demo
 
@@ -20,10 +20,13 @@ from analytics_dagster.definitions import definition_settings
 from analytics_dagster.defs.jobs import DATA_CHECKS, INCREMENTAL_SYNC, METRICS_REFRESH, REFERENCE_SYNC
 from analytics_dagster.defs.partitions import build_partitions, range_tags
 from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.settings import SANDBOX_DAYS
 from analytics_dagster.ingest.warehouse.location import warehouse_location
 from analytics_dagster.terminal import PASSED, CheckLine, check_lines, has_job, open_instance, run_job, summary
 
-DAYS = 3
+DAYS = SANDBOX_DAYS
+"""Days before today that the demo loads: all of the sandbox's, and no more of a real account's."""
+
 _HEADINGS = ("asset", "rows", "newest record", "seconds")
 
 
@@ -54,7 +57,7 @@ def main() -> int:
 def _tag_last_days(now: datetime) -> dict[str, str]:
     """Return the run tags for the partitions of the last days."""
     partitions = build_partitions(definition_settings())
-    first = max(now - timedelta(days=DAYS - 1), partitions.start).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = max(now - timedelta(days=DAYS), partitions.start).replace(hour=0, minute=0, second=0, microsecond=0)
     keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(first, now + timedelta(days=1)))
     return dict(range_tags(dg.PartitionKeyRange(start=keys[0], end=keys[-1])))
 

@@ -184,6 +184,18 @@ _Day = Annotated[
     _must_be("a date such as 2026-01-31"),
     AfterValidator(_refuse_future),
 ]
+START_DATE = date(2026, 11, 1)
+"""Default of `start_date` for a service."""
+
+SANDBOX_DAYS = 3
+"""Days before today on which the sandbox's partitions start by default, since its history moves along with today. The
+nightly refresh reads as many days again."""
+
+
+def _default_start_date(validated: Mapping[str, Any]) -> date:
+    return datetime.now(UTC).date() - timedelta(SANDBOX_DAYS) if validated.get("base_url") == SANDBOX else START_DATE
+
+
 _Names = Annotated[
     frozenset[str], _from_text(_parse_names), _must_be("a list of resource names"), AfterValidator(_refuse_unknown)
 ]
@@ -212,7 +224,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         default=False, description="Whether `base_url` and `failure_webhook` may send keys unencrypted, over `http://`."
     )
     api_key_header: _Header = Field(default="api_key", description="Name of the header that holds the key.")
-    start_date: _Day = Field(default=date(2026, 11, 1), description="First day of the partitions, UTC.")
+    start_date: _Day = Field(
+        default_factory=_default_start_date,
+        description="First day of the partitions, UTC: the checks expect every day since then. For a real account, set "
+        f"the first day that you want to load; default {START_DATE}. Default for the sandbox: {SANDBOX_DAYS} days ago.",
+    )
     partition: Annotated[Literal["daily", "hourly"], _must_be("one of daily, hourly")] = Field(
         default="daily", description="Length of a partition: `daily` or `hourly`."
     )

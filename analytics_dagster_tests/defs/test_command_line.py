@@ -14,6 +14,9 @@ import pytest
 from dagster import AssetKey, DagsterInstance
 
 from analytics_dagster.catalog import RESOURCES
+from analytics_dagster.defs.partitions import build_partitions
+from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.settings import Settings
 from analytics_dagster_tests.support.dagster_dev import DAGSTER, DG, Dev, a_clone, environment, running_dev
 
 pytestmark = pytest.mark.slow
@@ -53,10 +56,19 @@ def test_the_demo_loads_ten_tables_and_shows_them_and_can_be_repeated(folder: Pa
         assert shown == {name: count(folder, name) for name in NAMES}
         assert all(shown.values())
         assert "make dev" in done.stdout
+        assert re.search(r"^  \d+ checks: \d+ passed, 0 with a warning, 0 with an error\.$", done.stdout, re.MULTILINE)
         counts.append(shown)
     first, second = counts
     assert all(first[name] <= second[name] <= first[name] + 50 for name in NAMES)
     assert (folder / ".dagster").is_dir()
+
+
+def test_the_demo_leaves_no_partition_missing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)  # the storage's path in dagster.yaml is relative
+    partitions = set(build_partitions(Settings()).get_partition_keys())
+    with DagsterInstance.from_config(str(folder)) as instance:
+        for resource in Settings().enabled_resources("incremental"):
+            assert instance.get_materialized_partitions(asset_key(resource)) >= partitions
 
 
 def test_an_asset_materialises_from_the_command_line_in_another_directory(folder: Path, tmp_path: Path):

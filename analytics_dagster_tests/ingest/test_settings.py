@@ -203,6 +203,14 @@ def test_an_account_s_service_is_not_the_sandbox(env: Callable[..., None]) -> No
     assert settings.source_address == URL
 
 
+def test_the_first_day_is_three_days_ago_for_the_sandbox_alone(env: Callable[..., None]) -> None:
+    assert load_settings().start_date == datetime.now(UTC).date() - timedelta(days=3)
+    env(base_url=URL, api_key=KEY)
+    assert load_settings().start_date == date(2026, 11, 1)
+    env(start_date="2026-11-20")
+    assert load_settings().start_date == date(2026, 11, 20)
+
+
 # -- what is refused ------------------------------------------------------------------------------------------
 
 REFUSED = [

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pydantic_core import PydanticUndefined
+
 from analytics_dagster.catalog import RESOURCES, Resource
 from analytics_dagster.ingest.settings import Settings
 
@@ -63,6 +65,8 @@ def _window(row: Resource) -> str:
 
 
 def _default(value: object) -> str:
+    if value is PydanticUndefined:
+        return ""  # the description says it
     if value is False or value:
         return f"`{str(value).lower() if isinstance(value, bool) else value}`"
     return ""
