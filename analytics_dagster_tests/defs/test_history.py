@@ -13,9 +13,15 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, daily_partition
 from analytics_dagster_tests.support.service import a_service, become_other_project
 
-DAYS = [daily_partition(days) for days in (2, 1, 0)]
-HORIZON = (DAYS[0], DAYS[-1])
 DEPLOYS, PROJECTS = (dg.AssetKey(["analytics", name]) for name in ("deploys", "projects"))
+
+
+def last_days() -> list[str]:
+    return [daily_partition(days) for days in (2, 1, 0)]
+
+
+def horizon() -> tuple[str, str]:
+    return daily_partition(2), daily_partition(0)
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def changed(project: Project, how: str) -> Iterator[Sandbox]:
     with a_service() as before:
         if how != "the sandbox to a service":
             project.use(before)
-        assert project.materialize("deploys", span=HORIZON).success
+        assert project.materialize("deploys", span=horizon()).success
         assert project.materialize("projects").success
         assert "rows" in checked(project)["deploys", "row_count"].metadata
         port = int(before.url.rpartition(":")[2])
@@ -65,34 +71,34 @@ def requested(project: Project) -> tuple[str, str]:
 @CHANGES_OF_SERVICE
 def test_days_that_were_loaded_from_another_source_are_requested_again(how: str, live: Project):
     with changed(live, how):
-        assert requested(live) == HORIZON
+        assert requested(live) == horizon()
 
 
 @CHANGES
 def test_the_first_load_from_another_source_wipes_what_was_loaded_before(how: str, live: Project):
     with changed(live, how):
-        assert live.instance.get_materialized_partitions(DEPLOYS) == set(DAYS)
-        assert live.materialize("deploys", partition=DAYS[-1]).success
-        assert live.instance.get_materialized_partitions(DEPLOYS) == {DAYS[-1]}
+        assert live.instance.get_materialized_partitions(DEPLOYS) == set(last_days())
+        assert live.materialize("deploys", partition=last_days()[-1]).success
+        assert live.instance.get_materialized_partitions(DEPLOYS) == {last_days()[-1]}
         # The next tick finds the gap; the next load of the same source wipes nothing.
-        assert requested(live) == HORIZON
-        assert live.materialize("deploys", partition=DAYS[-2]).success
-        assert live.instance.get_materialized_partitions(DEPLOYS) == set(DAYS[-2:])
+        assert requested(live) == horizon()
+        assert live.materialize("deploys", partition=last_days()[-2]).success
+        assert live.instance.get_materialized_partitions(DEPLOYS) == set(last_days()[-2:])
 
 
 @CHANGES
 def test_a_load_of_another_source_that_fails_wipes_nothing(how: str, live: Project):
     with changed(live, how) as service:
         service.fail_next("err", resource="deploys", status=403)
-        assert not live.materialize("deploys", partition=DAYS[-1]).success
-        assert live.instance.get_materialized_partitions(DEPLOYS) == set(DAYS)
+        assert not live.materialize("deploys", partition=last_days()[-1]).success
+        assert live.instance.get_materialized_partitions(DEPLOYS) == set(last_days())
 
 
 @CHANGES_OF_SERVICE
 def test_freshness_history_and_row_counts_count_from_the_source_that_is_configured(how: str, live: Project):
     with changed(live, how):
         before = checked(live)
-        live.materialize("deploys", partition=DAYS[-1])
+        live.materialize("deploys", partition=last_days()[-1])
         results = checked(live)
     assert before["deploys", "freshness"].description == "Never loaded. Materialize the asset."
     assert results["projects", "freshness"].description == "Never loaded. Materialize the asset."
@@ -103,14 +109,14 @@ def test_freshness_history_and_row_counts_count_from_the_source_that_is_configur
 def test_the_word_names_what_was_wiped_and_why(live: Project, capfd: pytest.CaptureFixture[str]):
     with changed(live, "the sandbox to a service"):
         capfd.readouterr()
-        assert live.materialize("deploys", partition=DAYS[-1]).success
+        assert live.materialize("deploys", partition=last_days()[-1]).success
     said = capfd.readouterr().err
     assert "Dagster's history of deploys was wiped: it was of sandbox, and rows are now loaded from http://" in said
 
 
 def test_partitions_that_a_person_reported_are_no_other_source(live: Project, service: Sandbox):
     live.use(service)
-    assert live.materialize("deploys", partition=DAYS[-1]).success
-    live.instance.report_runless_asset_event(dg.AssetMaterialization(DEPLOYS, partition=DAYS[0]))
-    assert live.materialize("deploys", partition=DAYS[-1]).success
-    assert live.instance.get_materialized_partitions(DEPLOYS) == {DAYS[0], DAYS[-1]}
+    assert live.materialize("deploys", partition=last_days()[-1]).success
+    live.instance.report_runless_asset_event(dg.AssetMaterialization(DEPLOYS, partition=last_days()[0]))
+    assert live.materialize("deploys", partition=last_days()[-1]).success
+    assert live.instance.get_materialized_partitions(DEPLOYS) == {last_days()[0], last_days()[-1]}
