@@ -27,7 +27,7 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.history import Origin, forget_other_origins
 from analytics_dagster.defs.instance import missing_instance_settings
 from analytics_dagster.defs.metadata import build_metadata
-from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.defs.translator import asset_key, service_event
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
 from analytics_dagster.ingest.load import Load, open_loader
 from analytics_dagster.ingest.settings import load_settings
@@ -62,6 +62,7 @@ def load_selected(
     selected = order_loads(resource for resource in resources if asset_key(resource) in context.selected_asset_keys)
     failed: dict[str, str] = {}
     since = None if resume else _began_first(context)
+    reached = False
     if advice := missing_instance_settings(context.instance):
         context.log.warning(advice)
     try:
@@ -78,6 +79,9 @@ def load_selected(
                     origin = Origin(settings.source_address, report.project)
                     if forgotten := forget_other_origins(context.instance, resource, origin):
                         context.log.warning(forgotten)
+                    if not reached:
+                        context.instance.report_runless_asset_event(service_event(settings.source_address))
+                        reached = True
                 except Exception as error:  # any error, so that the other resources load
                     failed[resource.name] = message = failure_message(error, resource.name)
                     context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace

@@ -9,6 +9,7 @@ import pytest
 
 from analytics_dagster.catalog import RESOURCES, ColumnType, get_resource, table_columns
 from analytics_dagster.definitions import build_definitions, defs
+from analytics_dagster.defs.translator import SERVICE
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
 from analytics_dagster_tests.support.project import Project, a_project, failure, materializations
@@ -193,6 +194,18 @@ def test_one_resource_that_fails_holds_back_no_other_and_is_named(project: Proje
     assert set(materializations(result)) == set(INCREMENTAL) - {"deploys"}
     assert failure(result).startswith("1 of 4 did not load: deploys: HTTP 403 (not on this plan).")
     assert project.rows("load_windows", "DISTINCT resource") == [("items",), ("occurrences",), ("rql_jobs",)]
+
+
+def test_the_service_is_shown_as_read_once_it_answered(project: Project, service: Sandbox):
+    project.use(service)
+    service.fail_next("err", resource="projects", status=403, times=99)
+    assert not project.materialize("projects").success
+    assert project.instance.get_latest_materialization_event(SERVICE) is None
+    project.materialize("projects", "teams", "users")
+    event = project.instance.get_latest_materialization_event(SERVICE)
+    assert event
+    assert event.asset_materialization
+    assert event.asset_materialization.metadata["source"].value == load_settings().source_address
 
 
 def test_small_lists_are_loaded_before_the_occurrences(project: Project, service: Sandbox):
