@@ -231,22 +231,21 @@ def test_a_deploy_that_settles_gives_one_run(project: Project, service: Sandbox,
     assert ticker.tick() == []
 
 
-def test_a_backfill_of_old_deploys_gives_one_run_that_names_their_window_and_not_the_newest_deploy(
-    project: Project, service: Sandbox
-):
-    project.use(service)
-    load(project, days=0)
-    ticker = Ticker(project)
-    assert len(ticker.tick()) == 1
-    ((before,),) = project.sql("SELECT count(*) FROM analytics.deploys")
-    assert project.materialize("deploys", span=(days_ago(2), days_ago(1))).success
+def test_a_backfill_of_old_deploys_gives_one_run_that_names_their_window_and_not_the_newest_deploy(project: Project):
+    with a_service(history_days=5) as service:
+        project.use(service)
+        load(project)
+        ticker = Ticker(project)
+        assert len(ticker.tick()) == 1
+        ((before,),) = project.sql("SELECT count(*) FROM analytics.deploys")
+        assert project.materialize("deploys", span=(days_ago(4), days_ago(3))).success
     ((rows,),) = project.sql("SELECT count(*) FROM analytics.deploys")
     (request,) = ticker.tick()
     named = {name: value for name, value in request.tags.items() if name.startswith("deploys/")}
     assert int(named.pop("deploys/settled")) > 0
     assert named == {
         "deploys/new": str(rows - before),
-        "deploys/loaded": f"{days_ago(2)} 00:00 to {days_ago(0)} 00:00",
+        "deploys/loaded": f"{days_ago(4)} 00:00 to {days_ago(2)} 00:00",
     }
     assert rows > before
     assert ticker.tick() == []

@@ -10,6 +10,7 @@ import pytest
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from analytics_dagster.catalog import RESOURCES, table_columns
+from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
 
@@ -36,8 +37,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_nothing_that_is_read_or_configured_becomes_part_of_a_statement(project: Project, statements: list[str]):
     paths = {resource.name: FOLDER + resource.path for resource in RESOURCES}
     with Sandbox(history_days=0, rate_limit=1_000_000, paths=paths) as service:
-        address = service.url + FOLDER
-        project.set(base_url=address, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY)
+        project.set(base_url=service.url + FOLDER, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY)
         deploy = service.add_deploy(revision=HOSTILE, comment=HOSTILE)
         service.plant("deploys", {**deploy, "id": deploy["id"] + 1, HOSTILE: HOSTILE})
         service.plant("deploys", {**deploy, "id": HOSTILE, HOSTILE: HOSTILE})
@@ -59,7 +59,7 @@ def test_nothing_that_is_read_or_configured_becomes_part_of_a_statement(project:
     assert project.sql("SELECT count(*) FROM analytics.deploys WHERE contains(extra, 'DROP TABLE')") == [(1,)]
     assert project.sql("SELECT count(*) FROM analytics.rejected_rows WHERE contains(raw, 'DROP TABLE')") == [(1,)]
     assert project.sql("SELECT name FROM analytics.teams WHERE removed_at IS NOT NULL") == [(HOSTILE,)]
-    assert project.rows("load_windows", "DISTINCT source") == [(address,)]
+    assert project.rows("load_windows", "DISTINCT source") == [(load_settings().source_address,)]
 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)

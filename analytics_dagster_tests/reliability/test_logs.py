@@ -152,7 +152,8 @@ def test_a_wait_for_the_rate_limit_says_how_long_it_will_be(
 def logged_project(project: Project) -> Iterator[Project]:
     """A project whose instance records the loader's log lines, as `dagster.yaml` configures it."""
     settings = yaml.safe_load((Path(__file__).resolve().parents[2] / "dagster.yaml").read_text())
-    with dg.instance_for_test(overrides={"python_logs": settings["python_logs"]}) as instance:
+    used = {name: settings[name] for name in ("concurrency", "python_logs", "run_monitoring")}
+    with dg.instance_for_test(overrides=used) as instance:
         yield Project(project.folder, project.monkeypatch, instance)
 
 
