@@ -1,5 +1,8 @@
 """Schemas: the catalog's columns as dlt hints and as an Arrow schema, and the columns of the loader's own tables.
 
+Every column takes null in the warehouse: a constraint could not be added to a table with rows, nor would DuckDB add a
+column with one. The catalog says which columns have a value in each row: rows that lack it are rejected before they are
+loaded, and the check `not_null` judges the tables.
 https://dlthub.com/docs/general-usage/schema
 
     columns = table_columns(resource)
@@ -103,10 +106,8 @@ LOADER_TABLES = {
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """Return the Arrow schema of columns, including nullability."""
-    return pa.schema(
-        [pa.field(column.name, ARROW_TYPES[column.type], nullable=column.stored_nullable) for column in columns]
-    )
+    """Return the Arrow schema of columns."""
+    return pa.schema([pa.field(column.name, ARROW_TYPES[column.type]) for column in columns])
 
 
 def column_hints(columns: Sequence[Column]) -> dict[str, TColumnSchema]:
@@ -115,7 +116,7 @@ def column_hints(columns: Sequence[Column]) -> dict[str, TColumnSchema]:
         column.name: {
             "name": column.name,
             "data_type": column.type.value,
-            "nullable": column.stored_nullable,
+            "nullable": True,  # also for keys, which dlt would make NOT NULL
             "description": column.description,
         }
         for column in columns

@@ -26,7 +26,7 @@ from analytics_dagster.ingest.fast_reader import read_fast
 from analytics_dagster.ingest.lists import Page
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.rest_api_reader import read_rest_api
-from analytics_dagster.ingest.schema import REJECTED_ROWS, column_hints
+from analytics_dagster.ingest.schema import REJECTED_COLUMNS, REJECTED_ROWS, column_hints
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.sandbox.shared_sandbox import shared_sandbox
 
@@ -146,6 +146,6 @@ def _rejected_hints() -> Any:
         primary_key="row_hash",
         merge_key="",
         write_disposition=_MERGE,
-        columns={},  # none of the resource's own; the Arrow table has its types with it
+        columns=column_hints(REJECTED_COLUMNS),
         file_format="parquet",
     )

@@ -82,7 +82,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         yield Loaded(project, service, materializations(result) | materializations(others))
 
 
-def test_every_row_lands_with_its_types_and_nullability_and_metadata(loaded: Loaded):
+def test_every_row_lands_with_its_types_and_metadata(loaded: Loaded):
     project, service = loaded.project, loaded.service
     for resource in RESOURCES:
         key = resource.primary_key[-1]
@@ -92,13 +92,10 @@ def test_every_row_lands_with_its_types_and_nullability_and_metadata(loaded: Loa
         assert set(keys) == truth(service, resource.name), resource.name
 
         described = project.sql(
-            "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+            "SELECT column_name, data_type FROM information_schema.columns "
             f"WHERE table_schema = 'analytics' AND table_name = '{resource.name}' ORDER BY ordinal_position"
         )
-        expected = [
-            (column.name, SQL_TYPES[column.type], "YES" if column.stored_nullable else "NO")
-            for column in table_columns(resource)
-        ]
+        expected = [(column.name, SQL_TYPES[column.type]) for column in table_columns(resource)]
         assert described == expected, resource.name
 
         metadata = loaded.metadata[resource.name]

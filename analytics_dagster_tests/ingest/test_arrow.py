@@ -159,8 +159,6 @@ def test_fields_become_columns_of_the_declared_types() -> None:
         }
     ]
     assert result.table.schema.field("start_time").type == pa.timestamp("us", tz="UTC")
-    assert not result.table.schema.field("start_time").nullable
-    assert result.table.schema.field("finish_time").nullable
 
 
 @pytest.mark.parametrize("name", [row.name for row in RESOURCES])

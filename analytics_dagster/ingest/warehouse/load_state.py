@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from analytics_dagster.catalog import RESOURCES, Resource, table_columns
 from analytics_dagster.ingest.errors import WarehouseError
@@ -24,7 +25,6 @@ from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.daily_rows import DailyRows
 from analytics_dagster.ingest.warehouse.pipeline import (
-    SqlClient,
     build_pipeline,
     forget_stored_schema,
     has_rows,
@@ -33,6 +33,7 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     stored_columns,
     utc,
 )
+from analytics_dagster.ingest.warehouse.tables import adapt_table
 
 logger = logging.getLogger(__name__)
 
@@ -63,21 +64,21 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
         pipelines_dir: Folder of dlt's working files; dlt's default if None.
 
     Raises:
-        WarehouseError: The warehouse holds rows of a real service while the sandbox is configured, or the reverse.
+        WarehouseError: The warehouse holds rows of a real service while the sandbox is configured, or the reverse; or
+            a table of the loader has columns of other types.
     """
     pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
-    with pipeline.sql_client() as client:
-        stored = {name: stored_columns(client, name) for name in LOADER_TABLES}
+    with cast("SqlJobClientBase", pipeline.destination_client()) as client:
         load_state = LoadState(client, settings.source_address)
-        sources = load_state.coverage.sources() if stored[LOAD_WINDOWS] else set()
+        sources = load_state.coverage.sources() if stored_columns(client.sql_client, LOAD_WINDOWS) else set()
         if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
                 f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
                 "be mixed with them. Set base_url or the destination's credentials."
             )
-        expected = {name: {column.name for column in columns} for name, columns in LOADER_TABLES.items()}
-        if any(not (stored[name] or set()) >= columns for name, columns in expected.items()):
-            forget_stored_schema(client, pipeline)
+        incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
+        if incomplete:
+            forget_stored_schema(client.sql_client, pipeline)
             pipeline.run(_empty_tables())
             load_state = LoadState(client, settings.source_address)
         load_state.adopt_windows()
@@ -88,7 +89,7 @@ class LoadState:
     """The loader's records in the warehouse.
 
     Args:
-        client: An open SQL client of dlt.
+        client: An open job client of dlt.
         source: Address of the service whose coverage is read and recorded.
 
     Attributes:
@@ -96,10 +97,11 @@ class LoadState:
         daily_rows: The rows that loads left, by day.
     """
 
-    def __init__(self, client: SqlClient, source: str) -> None:
-        self.coverage = CoverageTable(client, source)
-        self.daily_rows = DailyRows(client, source)
-        self._client = client
+    def __init__(self, client: SqlJobClientBase, source: str) -> None:
+        self.coverage = CoverageTable(client.sql_client, source)
+        self.daily_rows = DailyRows(client.sql_client, source)
+        self._job_client = client
+        self._client = client.sql_client
 
     def adopt_windows(self) -> None:
         """Give windows that no project has to the only project in the tables.
@@ -118,9 +120,12 @@ class LoadState:
             self.coverage.adopt(projects.pop())
 
     def prepare_table(self, resource: Resource, pipeline: dlt.Pipeline) -> None:
-        """Let the next run of a resource's pipeline create its table, or the columns, that are missing."""
-        stored = stored_columns(self._client, resource.name) or set()
-        if not stored >= {column.name for column in table_columns(resource)}:
+        """Let the next run of a resource's pipeline load into its table: what the table lacks, dlt will create.
+
+        Raises:
+            WarehouseError: A column has another type, or a constraint that the warehouse does not drop.
+        """
+        if adapt_table(self._job_client, resource.name, table_columns(resource)):
             forget_stored_schema(self._client, pipeline)
 
     def has_rows(self, resource: Resource, project: int | None) -> bool:
