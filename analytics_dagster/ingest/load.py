@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +33,7 @@ from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkVa
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
+from analytics_dagster.ingest.warehouse.working_files import working_files
 from analytics_dagster.ingest.window_plan import WindowPlan
 from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window
 
@@ -114,10 +114,10 @@ def open_loader(settings: Settings) -> Iterator["Loader"]:
     """
     with (
         write_lock(settings) as location,
-        TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files,
-        open_load_state(settings, pipelines_dir=working_files) as load_state,
+        working_files() as folder,
+        open_load_state(settings, pipelines_dir=folder) as load_state,
     ):
-        yield Loader(settings, location, load_state, load_state.coverage.latest_project(), working_files)
+        yield Loader(settings, location, load_state, load_state.coverage.latest_project(), folder)
 
 
 @dataclass

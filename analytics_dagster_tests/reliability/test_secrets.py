@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, quote_plus
 
 import dagster as dg
@@ -126,10 +125,10 @@ def secretive(project: Project, service: Sandbox) -> Iterator[Project]:
     working.mkdir()
 
     @contextmanager
-    def kept(prefix: str, **_: Any) -> Iterator[str]:
-        yield tempfile.mkdtemp(prefix=prefix, dir=working)
+    def kept() -> Iterator[str]:
+        yield tempfile.mkdtemp(dir=working)
 
-    project.monkeypatch.setattr("analytics_dagster.ingest.load.TemporaryDirectory", kept)
+    project.monkeypatch.setattr("analytics_dagster.ingest.load.working_files", kept)
     project.monkeypatch.setattr("analytics_dagster.ingest.rest_config.BACKOFF_FACTOR", 0.001)
     project.monkeypatch.setenv("DLT_DATA_DIR", str(folder / "dlt"))
     home = folder / "home"

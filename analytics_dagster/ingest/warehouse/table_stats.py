@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from analytics_dagster.catalog import Resource, get_resource, table_columns
@@ -29,6 +28,7 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     utc,
     with_table_names,
 )
+from analytics_dagster.ingest.warehouse.working_files import working_files
 from analytics_dagster.ingest.windows import LoadedWindows
 
 _EXTRAS_READ = 10_000
@@ -94,8 +94,8 @@ class TableStats:
             settings: The warehouse's destination, and the address of the service.
             connection: An open connection to DuckDB; None to let dlt connect to the destination.
         """
-        with TemporaryDirectory(prefix="analytics-", ignore_cleanup_errors=True) as working_files:
-            pipeline = build_pipeline(None, settings, pipelines_dir=working_files, connection=connection)
+        with working_files() as folder:
+            pipeline = build_pipeline(None, settings, pipelines_dir=folder, connection=connection)
             with pipeline.sql_client() as client:
                 yield cls(client, settings.source_address)
 
