@@ -15,6 +15,7 @@ from analytics_dagster.catalog import GROUPS, Group, Resource
 from analytics_dagster.defs.execution import load_selected
 from analytics_dagster.defs.instance import POOL
 from analytics_dagster.defs.partitions import build_partitions, partition_window
+from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.defs.translator import CatalogTranslator
 from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import Settings
@@ -49,9 +50,11 @@ def _build_incremental(settings: Settings, resources: Sequence[Resource]) -> dg.
         partitions_def=build_partitions(settings),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def incremental_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource, config: SyncConfig) -> Results:
+    def incremental_assets(
+        context: dg.AssetExecutionContext, dlt: DagsterDltResource, warehouse: WarehouseResource, config: SyncConfig
+    ) -> Results:
         window = None if config.full_refresh else partition_window(context)
-        yield from load_selected(context, dlt, resources, window, resume=config.resume)
+        yield from load_selected(context, dlt, warehouse, resources, window, resume=config.resume)
 
     return incremental_assets
 
@@ -60,8 +63,10 @@ def _build_snapshots(settings: Settings, group: Group, resources: Sequence[Resou
     """Define the assets whose rows are all read each time."""
 
     @dlt_assets(**_options(settings, group, resources))
-    def snapshot_assets(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Results:
-        yield from load_selected(context, dlt, resources)
+    def snapshot_assets(
+        context: dg.AssetExecutionContext, dlt: DagsterDltResource, warehouse: WarehouseResource
+    ) -> Results:
+        yield from load_selected(context, dlt, warehouse, resources)
 
     return snapshot_assets
 

@@ -5,7 +5,7 @@ A run that is executed again goes on where the first one stopped.
 A resource that fails does not stop the others: the run records those that loaded, then fails with the name and the
 error of each that did not. Small lists are loaded first, so that deploys do not wait behind a storm of occurrences.
 
-    yield from load_selected(context, dlt, resources, window, resume=config.resume)
+    yield from load_selected(context, dlt, warehouse, resources, window, resume=config.resume)
 
 https://docs.dagster.io/integrations/libraries/dlt
 """
@@ -27,9 +27,10 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.history import Origin, forget_other_origins
 from analytics_dagster.defs.instance import missing_instance_settings
 from analytics_dagster.defs.metadata import build_metadata
+from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.defs.translator import asset_key, service_event
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
-from analytics_dagster.ingest.load import Load, open_loader
+from analytics_dagster.ingest.load import Load
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.windows import Window
 
@@ -39,6 +40,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def load_selected(
     context: dg.AssetExecutionContext,
     dlt: DagsterDltResource,
+    warehouse: WarehouseResource,
     resources: Sequence[Resource],
     window: Window | None = None,
     *,
@@ -49,6 +51,7 @@ def load_selected(
     Args:
         context: The context of the run.
         dlt: Dagster's resource that runs dlt pipelines.
+        warehouse: Dagster's resource that opens the warehouse.
         resources: The resources of the asset definition.
         window: The window of the cursor to load; None for all rows.
         resume: Start each resource at the end of its coverage.
@@ -69,7 +72,7 @@ def load_selected(
         settings = load_settings()
         if settings.sandbox:
             context.log.warning("base_url is the sandbox: these rows are made up.")
-        with open_loader(settings) as loader:
+        with warehouse.loader(settings) as loader:
             for resource in selected:
                 try:
                     load = loader.begin(resource, window, resume=resume, loaded_since=since)
