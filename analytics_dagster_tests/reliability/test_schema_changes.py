@@ -19,7 +19,7 @@ from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.source import build_source
 from analytics_dagster.sandbox import Sandbox
-from analytics_dagster_tests.support.project import Project, checked, failure, load
+from analytics_dagster_tests.support.project import Project, checked, failure, load, run_checks
 from analytics_dagster_tests.support.service import truth
 
 DEPLOYS = get_resource("deploys")
@@ -145,6 +145,20 @@ def test_one_table_of_other_types_holds_back_no_other(loaded: Project, service: 
     sentence = failure(loaded.materialize("environments", "teams"))
     assert sentence.startswith("1 of 2 did not load: The table analytics.environments")
     assert ("renamed",) in loaded.rows("teams", "name")
+
+
+def test_the_checks_of_times_of_another_type_fail_with_a_sentence(loaded: Project) -> None:
+    change(
+        loaded,
+        "ALTER TABLE analytics.deploys ALTER COLUMN start_time TYPE BIGINT USING CAST(epoch(start_time) AS BIGINT)",
+    )
+    sentence = failure(run_checks(loaded))
+    assert sentence.startswith("The column start_time of analytics.deploys does not have the type of the catalog. Load")
+
+    with pytest.raises(WarehouseError) as raised:
+        load("deploys")
+    change(loaded, advised(raised.value))
+    assert run_checks(loaded).success
 
 
 def test_a_column_that_became_nullable_takes_nulls(loaded: Project, service: Sandbox) -> None:

@@ -16,10 +16,12 @@ from datetime import datetime
 from typing import Any
 
 from analytics_dagster.catalog import Resource, get_resource, table_columns
+from analytics_dagster.ingest.errors import WarehouseError
 from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.daily_rows import DailyRows, Shortfall
+from analytics_dagster.ingest.warehouse.location import DATASET
 from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
     build_pipeline,
@@ -100,7 +102,11 @@ class TableStats:
                 yield cls(client, settings.source_address)
 
     def profile(self, resource: Resource) -> Profile | None:
-        """Return the figures of a resource's table; None if it does not exist yet."""
+        """Return the figures of a resource's table; None if it does not exist yet.
+
+        Raises:
+            WarehouseError: A time column has another type.
+        """
         existing = self._columns(resource.name)
         if existing is None:
             return None
@@ -115,6 +121,12 @@ class TableStats:
         ]
         rows, *others = self._run(f"SELECT {', '.join(figures)} FROM {_table(resource.name)}")[0]
         counts, newest = others[: len(required)], others[len(required) :]
+        for name, value in zip(times, newest, strict=True):
+            if value is not None and not isinstance(value, datetime):
+                raise WarehouseError(
+                    f"The column {name} of {DATASET}.{resource.name} does not have the type of the catalog. Load the "
+                    "table: the load names the statement that converts the column."
+                )
         return Profile(
             rows=rows,
             nulls={name: rows - count for name, count in zip(required, counts, strict=True) if count < rows},
