@@ -114,6 +114,7 @@ def test_a_type_that_the_catalog_changed_fails_the_load_with_the_statement_that_
         ("deploys", "id", "INTEGER", "id", "a shorter integer instead of bigint"),
         ("deploys", "id", "TIMESTAMP WITH TIME ZONE", "to_timestamp(id)", "timestamp instead of bigint"),
         ("deploys", "id", "DOUBLE", "id", "double instead of bigint"),
+        ("deploys", "user_id", "BOOLEAN", "user_id", "bool instead of bigint"),
         ("deploys", "extra", "VARCHAR", "extra", "text instead of json"),
         ("deploys", "revision", "JSON", "to_json(revision)", "json instead of text"),
         ("environments", "visible", "BIGINT", "visible", "bigint instead of bool"),

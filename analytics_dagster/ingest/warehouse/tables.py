@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 _CONVERSIONS: Mapping[tuple[str | None, str | None], str] = {
     ("bigint", "timestamp"): "to_timestamp({column})",
     ("timestamp", "bigint"): "CAST(extract(epoch FROM {column}) AS {type})",
+    ("bigint", "bool"): "{column} <> 0",
+    ("bool", "bigint"): "CAST(CAST({column} AS integer) AS {type})",
 }
-"""Conversions that no cast does, by the types before and after, in SQL that DuckDB and PostgreSQL share."""
+"""Conversions that a cast does not do everywhere, by the types before and after, in SQL of DuckDB and PostgreSQL."""
 
 _CAST = "CAST({column} AS {type})"
 _BIGINT_BITS = 64
