@@ -29,6 +29,7 @@ from analytics_dagster.ingest.lists import PAUSE
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import Replan, build_source, keep_plan
+from analytics_dagster.ingest.warehouse.daily_rows import DayCounts
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
@@ -200,7 +201,7 @@ class Load:
     _covered: list[Window] = field(default_factory=list)
     _removed: int = 0
     _plan: WindowPlan | None = None
-    _days_before: dict[str, int] = field(default_factory=dict)
+    _days_before: DayCounts = field(default_factory=DayCounts)
     _clocks: ClockComparison | None = None
     _began: float = field(default_factory=time.monotonic)
 
@@ -323,8 +324,7 @@ class Load:
             return
         covered = self._covered_part(piece)
         if not self.resource.cursor_moves:
-            loaded = (covered or piece).looking_back(self.resource.lookback)
-            self._state.daily_rows.record(self.resource, project, loaded, before=self._days_before)
+            self._state.daily_rows.record(self.resource, project, covered or piece, before=self._days_before)
         if covered is None:
             return
         list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
@@ -354,13 +354,11 @@ class Load:
             return None
         return Window(start=piece.start, end=end)
 
-    def _count_days(self, piece: Window) -> dict[str, int]:
+    def _count_days(self, piece: Window) -> DayCounts:
         """Return the rows of the days that a piece touches, before it is loaded."""
         if self.resource.cursor_moves or not self._state.has_rows(self.resource, self._presumed_project):
-            return {}
-        return self._state.daily_rows.count(
-            self.resource, self._presumed_project, piece.looking_back(self.resource.lookback)
-        )
+            return DayCounts()
+        return self._state.daily_rows.count(self.resource, self._presumed_project, piece)
 
     # -- complete listings --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+import time_machine
 
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
@@ -139,6 +140,24 @@ def test_rows_deleted_from_the_open_day_stay_missed_while_new_ones_arrive(loaded
     )
     ((rows,),) = loaded.sql(f"SELECT count(*) FROM analytics.occurrences WHERE CAST(timestamp AS DATE) = '{day}'")
     assert recorded == rows + 1
+
+
+def test_rows_that_come_back_within_the_lookback_are_missed_no_more(project: Project) -> None:
+    midnight = datetime(2026, 3, 10, tzinfo=UTC)
+    day = Window(start=midnight, end=midnight + timedelta(days=1))
+    with (
+        time_machine.travel(midnight + timedelta(hours=12), tick=False) as clock,
+        Sandbox(history_days=1, rate_limit=1_000_000) as service,
+    ):
+        project.use(service)
+        load("occurrences", day)
+        recent = datetime.now(UTC) - timedelta(minutes=5)
+        change(project, f"DELETE FROM analytics.occurrences WHERE timestamp >= '{recent}'")
+        clock.shift(timedelta(minutes=1))
+        load("occurrences", day, resume=True)
+
+    ((recorded,),) = project.sql("SELECT max(row_count) FROM analytics.daily_rows WHERE resource = 'occurrences'")
+    assert project.sql(f"SELECT count(*) FROM analytics.occurrences WHERE timestamp >= '{midnight}'") == [(recorded,)]
 
 
 # -- projects ---------------------------------------------------------------------------------------------------

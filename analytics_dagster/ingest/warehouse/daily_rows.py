@@ -9,7 +9,7 @@ Only for resources whose cursor stays: a row whose cursor moves leaves its day.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -36,6 +36,19 @@ class Shortfall:
     recorded: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class DayCounts:
+    """Numbers of rows by day, as ISO date.
+
+    Attributes:
+        days: Rows of each day that a window and its lookback touch.
+        lookback: Rows within the lookback alone.
+    """
+
+    days: Mapping[str, int] = field(default_factory=dict)
+    lookback: Mapping[str, int] = field(default_factory=dict)
+
+
 class DailyRows:
     """The table `daily_rows`.
 
@@ -48,41 +61,34 @@ class DailyRows:
         self._client = client
         self._source = source
 
-    def count(self, resource: Resource, project: int | None, window: Window | None = None) -> dict[str, int]:
-        """Return the number of rows of each day that a window touches, by ISO date; of all days without a window."""
-        condition, parameters = of_project(project)
-        moments: list[datetime] = []
-        if window and window.start:
-            condition += f" AND {resource.cursor} >= %s"
-            moments.append(_midnight(window.start))
-        if window:
-            condition += f" AND {resource.cursor} < %s"
-            moments.append(_next_midnight(window.end))
-        day = f"CAST(CAST({resource.cursor} AT TIME ZONE 'UTC' AS DATE) AS VARCHAR)"
-        rows = run_statement(
-            self._client,
-            f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1",
-            *parameters,
-            *moments,
+    def count(self, resource: Resource, project: int | None, window: Window | None = None) -> DayCounts:
+        """Count the rows of each day that a window and its lookback touch, and of their lookback alone."""
+        if window is None or window.start is None:
+            return DayCounts(days=self._count(resource, project, end=_next_midnight(window.end) if window else None))
+        first = window.start - resource.lookback
+        return DayCounts(
+            days=self._count(resource, project, _midnight(first), _next_midnight(window.end)),
+            lookback=self._count(resource, project, first, window.start) if resource.lookback else {},
         )
-        return dict(rows)
 
-    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: Mapping[str, int]) -> None:
+    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: DayCounts) -> None:
         """Record the rows of the days that a load touched.
 
-        A day that the window does not wholly cover keeps its shortfall: the load did not ask for its other rows.
+        A day that the window does not wholly cover keeps its shortfall, since the load did not ask for its other rows;
+        rows that came back within the lookback make up for it.
 
         Args:
             resource: The resource that was loaded.
             project: The project of its rows.
-            loaded: The window, lookback included; its rows must be in the table by now.
-            before: The same days' rows before the load.
+            loaded: The window, without lookback; its rows must be in the table by now.
+            before: The counts of the same window before the load.
         """
-        recorded = self._recorded(resource, project)
-        for day, rows in self.count(resource, project, loaded).items():
+        recorded, after = self._recorded(resource, project), self.count(resource, project, loaded)
+        for day, rows in after.days.items():
             start = datetime.combine(date.fromisoformat(day), time(), UTC)
             whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
-            missing = 0 if whole else max(0, recorded.get(day, 0) - before.get(day, 0))
+            came_back = after.lookback.get(day, 0) - before.lookback.get(day, 0)
+            missing = 0 if whole else max(0, recorded.get(day, 0) - before.days.get(day, 0) - came_back)
             if rows + missing != recorded.get(day):
                 self._replace(resource, project, day, rows + missing)
 
@@ -104,12 +110,26 @@ class DailyRows:
         """Return the days that have fewer rows than their latest load left, oldest first."""
         if stored_columns(self._client, DAILY_ROWS) is None:
             return []  # no load of this version created it yet
-        counted = self.count(resource, project)
+        counted = self._count(resource, project)
         return [
             Shortfall(day=date.fromisoformat(day), rows=counted.get(day, 0), recorded=rows)
             for day, rows in sorted(self._recorded(resource, project).items())
             if counted.get(day, 0) < rows
         ]
+
+    def _count(
+        self, resource: Resource, project: int | None, start: datetime | None = None, end: datetime | None = None
+    ) -> dict[str, int]:
+        """Return the number of rows of each day, by ISO date, from a time up to another."""
+        condition, parameters = of_project(project)
+        moments: list[datetime] = []
+        for bound, moment in ((">=", start), ("<", end)):
+            if moment:
+                condition += f" AND {resource.cursor} {bound} %s"
+                moments.append(moment)
+        day = f"CAST(CAST({resource.cursor} AT TIME ZONE 'UTC' AS DATE) AS VARCHAR)"
+        statement = f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1"
+        return dict(run_statement(self._client, statement, *parameters, *moments))
 
     def _recorded(self, resource: Resource, project: int | None) -> dict[str, int]:
         condition, *parameters = self._where(resource, project)
