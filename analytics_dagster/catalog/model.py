@@ -293,6 +293,13 @@ class Resource:
         return any(column.name == "project_id" for column in self.columns)
 
     @property
+    def owner_column(self) -> str | None:
+        """Column of the account or project that a row belongs to; None if rows name neither."""
+        if self.listed_within:
+            return self.listed_within[0]
+        return "project_id" if self.names_project else None
+
+    @property
     def group(self) -> Group:
         """Asset group; a group is scheduled together."""
         if self.incremental:

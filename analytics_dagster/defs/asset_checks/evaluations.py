@@ -1,11 +1,12 @@
 """Evaluations of the checks of rows: pure functions from a table's figures to a `dg.AssetCheckResult`.
 
-`specs.py` sets the severity of a failure; `freshness.py` evaluates the checks of loaded times.
+`specs.py` sets the severity of a failure; `freshness.py` evaluates the checks of loaded times, `row_count.py` the
+comparison with the previous check.
 
-    evaluate_row_count(resource, rows=9, previous=10)
+    evaluate_not_null(profile)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import dagster as dg
@@ -98,43 +99,6 @@ def evaluate_rejected_rows(reasons: Mapping[str, int], *, since: datetime) -> dg
         passed=not rows,
         description=description,
         metadata={"rows_rejected": rows, "reasons": [f"{reason}: {count}" for reason, count in reasons.items()]},
-    )
-
-
-def evaluate_row_count(
-    resource: Resource, rows: int, previous: int | None, *, empty_lists: Sequence[datetime] = ()
-) -> dg.AssetCheckResult:
-    """Pass if the table has at least the rows of the previous check, and the service lists rows where it has some.
-
-    Args:
-        resource: The resource whose table is checked.
-        rows: Rows in the table.
-        previous: Rows at the previous check; None for the first one.
-        empty_lists: Times, oldest first, at which the service listed no rows, since it last listed any.
-    """
-    description = f"{rows:,} rows, counted for the first time."
-    if previous is not None:
-        description = f"{rows:,} rows, {rows - previous:,} more than at the last check."
-    if fewer := previous is not None and rows < previous:
-        replaced = f" except to replace those of the same {', '.join(resource.replace_by)}"
-        description = (
-            f"{rows:,} rows, {previous - rows:,} fewer than the {previous:,} of the last check. Loads delete no rows"
-            f"{replaced if resource.replace_by else ''}: find the writer that did, then load the table in full."
-        )
-    if gone := bool(rows and empty_lists):
-        description += (
-            f" But the service has listed none since {format_time(empty_lists[0])}, in "
-            f"{format_count(len(empty_lists), 'load')}: check base_url and the key. If the service deleted the rows, "
-            "delete them from the table."
-        )
-    return dg.AssetCheckResult(
-        passed=not (fewer or gone),
-        description=description,
-        metadata={
-            "rows": rows,
-            **({} if previous is None else {"rows_before": previous, "change": rows - previous}),
-            **({"empty_lists": len(empty_lists)} if gone else {}),
-        },
     )
 
 

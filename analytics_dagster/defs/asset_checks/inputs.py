@@ -10,6 +10,7 @@ import dagster as dg
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.asset_checks.freshness import Coverage, coverage_of_windows, coverage_start
+from analytics_dagster.defs.asset_checks.row_count import RowCount
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
@@ -70,16 +71,42 @@ class CheckInputs:
         loaded_at = self._last_load()
         return Coverage(through=loaded_at) if loaded_at else None
 
-    def previous_figure(self, check: str, figure: str) -> Any:
-        """Return a figure from the metadata of a check's last evaluation of this table; None if there is none."""
+    def row_count(self) -> RowCount:
+        """Return the rows of the table now."""
+        keep_from = self.settings.keep_from(self.resource, self.now)
+        loads = self.tables.recorded_loads()
+        return RowCount(
+            rows=self.profile.rows,
+            lasting_rows=self.tables.lasting_rows(self.resource, keep_from=keep_from and keep_from + timedelta(days=1)),
+            keep_from=keep_from,
+            owners=frozenset(self.tables.owners(self.resource)),
+            first_load=loads.first if loads else None,
+            latest_load=loads.latest if loads else None,
+        )
+
+    def previous_row_count(self) -> RowCount | None:
+        """Return the rows of this table at the previous check; None if there was none."""
+        for metadata in self._row_counts:
+            if self._describes_table(metadata):
+                return RowCount.from_metadata({name: value.value for name, value in metadata.items()})
+        return None
+
+    def counted_elsewhere(self) -> str | None:
+        """Return a sentence without its end that names what the last check counted; None if that was this table."""
+        if not self._row_counts or self._describes_table(self._row_counts[0]):
+            return None
+        table, source = (self._row_counts[0][name].value for name in self.identity)
+        return f"the last check was of {table}, with rows of {source}"
+
+    @cached_property
+    def _row_counts(self) -> list[Mapping[str, dg.MetadataValue[Any]]]:
+        """The metadata of the last finished evaluations of `row_count`, newest first, of this table and others."""
         # The instance's own method returns the newest record only: that of this run, which is still planned. The
         # record of a run that was killed stays planned.
-        key = dg.AssetCheckKey(asset_key(self.resource), check)
-        for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=_RECORDS_SEARCHED):
-            evaluation = record.event and record.event.asset_check_evaluation
-            if evaluation and self._describes_table(evaluation.metadata) and figure in evaluation.metadata:
-                return evaluation.metadata[figure].value
-        return None
+        key = dg.AssetCheckKey(asset_key(self.resource), "row_count")
+        records = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=_RECORDS_SEARCHED)
+        evaluations = [record.event and record.event.asset_check_evaluation for record in records]
+        return [evaluation.metadata for evaluation in evaluations if evaluation and "rows" in evaluation.metadata]
 
     def _last_load(self) -> datetime | None:
         """Return the time of the last load of a table whose rows are all read each time.

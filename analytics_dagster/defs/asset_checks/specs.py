@@ -1,8 +1,8 @@
 """The checks of every table, one row of `CHECKS` each.
 
 A check applies to each resource of the catalog whose facts it needs, so a new resource has its checks at once. To turn
-a warning into an error, change the check's `severity` here. `evaluations.py` and `freshness.py` evaluate the checks,
-`multi_asset_check.py` runs them:
+a warning into an error, change the check's `severity` here. `evaluations.py`, `freshness.py` and `row_count.py`
+evaluate the checks, `multi_asset_check.py` runs them:
 
     for check in CHECKS:
         if check.applies_to(resource, settings):
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from analytics_dagster.catalog import Resource
-from analytics_dagster.defs.asset_checks import evaluations, freshness
+from analytics_dagster.defs.asset_checks import evaluations, freshness, row_count
 from analytics_dagster.defs.asset_checks.inputs import CheckInputs
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
@@ -58,6 +58,18 @@ def _evaluate_references(inputs: CheckInputs) -> dg.AssetCheckResult:
     before = min(inputs.profile.newest_row or inputs.now, inputs.now) - reference.tolerated
     unmatched = inputs.tables.unmatched(inputs.resource, before=before)
     return evaluations.evaluate_references(reference, inputs.profile, unmatched, before=before)
+
+
+def _evaluate_row_count(inputs: CheckInputs) -> dg.AssetCheckResult:
+    previous = inputs.previous_row_count()
+    return row_count.evaluate_row_count(
+        inputs.resource,
+        inputs.row_count(),
+        previous,
+        elsewhere=inputs.counted_elsewhere(),
+        older_copy=bool(previous and previous.latest_load and not inputs.tables.has_load(previous.latest_load)),
+        empty_lists=inputs.tables.empty_lists(inputs.resource),
+    )
 
 
 CHECKS = (
@@ -116,14 +128,9 @@ CHECKS = (
     ),
     Check(
         name="row_count",
-        description="The table has no fewer rows than at the last check, and the service still lists rows.",
+        description="No row is gone since the last check without a known reason, and the service still lists rows.",
         severity=WARN,
-        evaluate=lambda inputs: evaluations.evaluate_row_count(
-            inputs.resource,
-            inputs.profile.rows,
-            inputs.previous_figure("row_count", "rows"),
-            empty_lists=inputs.tables.empty_lists(inputs.resource),
-        ),
+        evaluate=_evaluate_row_count,
     ),
     Check(
         name="{noun}_exists",

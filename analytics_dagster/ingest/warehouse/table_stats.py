@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from analytics_dagster.catalog import Resource, get_resource, table_columns
+from analytics_dagster.catalog import ColumnType, Resource, get_resource, table_columns
 from analytics_dagster.ingest.errors import WarehouseError
 from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
@@ -37,6 +37,9 @@ _EXTRAS_READ = 10_000
 """Rows read for their unknown fields: a field that the service began to send is in most rows."""
 
 _EXAMPLES = 5
+
+_LOADS = "_dlt_loads"
+"""dlt's table of the loads into the warehouse. https://dlthub.com/docs/general-usage/destination-tables"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,14 @@ class KeySample:
 
     count: int
     examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedLoads:
+    """The ids of the first and the latest load that the warehouse records: epoch seconds as text."""
+
+    first: str
+    latest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +209,46 @@ class TableStats:
     def shortfalls(self, resource: Resource) -> list[Shortfall]:
         """Return the days with fewer rows than their latest load left; none where the cursor of rows moves."""
         return [] if resource.cursor_moves else self._daily_rows.shortfalls(resource, self._project(resource))
+
+    def owners(self, resource: Resource) -> set[int]:
+        """Return the accounts or projects that the rows of a resource belong to; none if rows name neither."""
+        if resource.owner_column is None:
+            return set()
+        owner = self._name(resource.owner_column)
+        rows = self._run(f"SELECT DISTINCT {owner} FROM {_table(resource.name)} WHERE {owner} IS NOT NULL")
+        return {row[0] for row in rows}
+
+    def lasting_rows(self, resource: Resource, *, keep_from: datetime | None) -> int:
+        """Return the number of rows that no load replaces any more, and that are not before a time.
+
+        Args:
+            resource: The resource.
+            keep_from: Rows with an earlier cursor do not count, UTC; None to count all.
+        """
+        conditions, parameters = ["1 = 1"], []
+        if keep_from:
+            conditions.append(f"{self._name(str(resource.cursor))} >= %s")
+            parameters.append(keep_from)
+        if resource.replace_by:
+            # The next load may replace the rows of its own time, such as the hour of a snapshot.
+            times = [name for name in resource.replace_by if resource.column(name).type is ColumnType.TIMESTAMP]
+            newest = [f"{name} < (SELECT max({name}) FROM {_table(resource.name)})" for name in map(self._name, times)]
+            conditions += newest or ["1 = 0"]
+        statement = f"SELECT count(*) FROM {_table(resource.name)} WHERE {' AND '.join(conditions)}"
+        return int(self._run(statement, *parameters)[0][0])
+
+    def recorded_loads(self) -> RecordedLoads | None:
+        """Return the first and the latest load of the warehouse; None if it records none."""
+        if self._columns(_LOADS) is None:
+            return None
+        ((first, latest),) = self._run(f"SELECT min(load_id), max(load_id) FROM {_table(_LOADS)}")
+        return None if first is None else RecordedLoads(first=first, latest=latest)
+
+    def has_load(self, load_id: str) -> bool:
+        """Return whether the warehouse records a load."""
+        if self._columns(_LOADS) is None:
+            return False
+        return bool(self._run(f"SELECT 1 FROM {_table(_LOADS)} WHERE load_id = %s", load_id))
 
     def _project(self, resource: Resource) -> int | None:
         return self._coverage.latest_project() if resource.incremental and resource.names_project else None
