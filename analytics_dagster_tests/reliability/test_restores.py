@@ -18,7 +18,7 @@ import time_machine
 from analytics_dagster.catalog import RESOURCES, Resource
 from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.sandbox import Sandbox
-from analytics_dagster_tests.support.project import Project, load
+from analytics_dagster_tests.support.project import Checked, Project, checked, load
 
 YESTERDAY = datetime(2026, 3, 10, 12, 7, tzinfo=UTC)
 TODAY = YESTERDAY + timedelta(days=1)
@@ -72,6 +72,12 @@ class Drill:
         self.clock.move_to(midnight + timedelta(hours=2))
         self.run("full_refresh_schedule")
         self.run("incremental_schedule")
+
+    def row_counts(self) -> dict[str, Checked]:
+        """Run the checks, and return the results of `row_count` by asset."""
+        with dg.DagsterInstance.from_config(str(self.history)) as self.project.instance:
+            results = checked(self.project)
+        return {name: result for (name, check), result in results.items() if check == "row_count"}
 
     def load_all(self) -> None:
         for schedule in JOBS:
@@ -157,20 +163,19 @@ def listed_rows(file: Path, resource: Resource) -> list[Any]:
         return connection.execute(f"SELECT {columns} FROM analytics.{resource.name} WHERE {listed}").fetchall()
 
 
-def counts(project: Project) -> dict[str, int]:
-    return {resource.name: len(project.rows(resource.name, "read_at")) for resource in RESOURCES}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("partition", ["daily", "hourly"])
 def test_yesterdays_warehouse_under_todays_history_is_made_right_by_the_next_tick_and_night(
     partition: str, drill: Callable[[str], Drill]
 ):
     drilled = drill(partition)
-    today = counts(drilled.project)
+    today = {name: result.metadata["rows"] for name, result in drilled.row_counts().items()}
     drilled.restore_warehouse("yesterday")
-    restored = counts(drilled.project)
-    assert all(restored[name] < today[name] for name in ("occurrences", "deploys", "rql_jobs"))
+    restored = drilled.row_counts()
+    fewer = {name for name, result in restored.items() if result.metadata["rows"] < today[name]}
+    assert {"occurrences", "deploys", "rql_jobs"} <= fewer
+    assert all("the warehouse is another copy" in restored[name].description for name in fewer)
+    assert {result.level for result in restored.values()} == {"PASS"}
 
     drilled.tick()
     drilled.night()

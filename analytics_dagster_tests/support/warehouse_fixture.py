@@ -35,7 +35,7 @@ LOADED_AT = BEGAN_AT + timedelta(minutes=30)
 """The times of the first load, of two partitions, and of the second one, which resumed it."""
 
 REJECTED = {"id": 1, "project_id": 1001, "environment": "production", "status": "started", "start_time": "soon"}
-"""A deploy whose time is no number."""
+"""A deploy without a revision, at a time that is no number: it is rejected."""
 
 _PARTITIONS = {
     "dagster/asset_partition_range_start": f"{BEGAN_AT - timedelta(days=1):%Y-%m-%d}",
