@@ -239,11 +239,11 @@ class Simulation:
         try:
             with open_loader(self._settings) as loader:
                 load = loader.begin(get_resource(name), window, resume=resume)
-                if load.source:
-                    load.pipeline.run(load.source)
-                if self._chance.random() < self.faults / 2:
-                    self.happened["crashes"] += 1
-                    return
+                for source in load.sources():
+                    load.pipeline.run(source)
+                    if self._chance.random() < self.faults / 2:
+                        self.happened["crashes"] += 1
+                        return
                 load.finish()
         except PipelineStepFailed as error:
             if not isinstance(find_analytics_error(error), AnalyticsApiError):
