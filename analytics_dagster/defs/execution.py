@@ -82,15 +82,15 @@ def load_selected(
                     origin = Origin(settings.source_address, report.project)
                     if forgotten := forget_other_origins(context.instance, resource, origin):
                         context.log.warning(forgotten)
-                    if not reached:
-                        context.instance.report_runless_asset_event(service_event(settings.source_address))
-                        reached = True
                 except Exception as error:  # any error, so that the other resources load
                     failed[resource.name] = message = failure_message(error, resource.name)
                     context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
                 else:
                     metadata = build_metadata(report, settings, loader.location)
                     yield dg.MaterializeResult(asset_key=asset_key(resource), metadata=metadata)
+                    if not reached:
+                        context.instance.report_runless_asset_event(service_event(settings.source_address))
+                        reached = True
     except AnalyticsError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     if failed:
@@ -106,10 +106,14 @@ def order_loads(resources: Iterable[Resource]) -> list[Resource]:
 
 
 def _began_first(context: dg.AssetExecutionContext) -> datetime | None:
-    """Return when the first run of a re-execution began, UTC: what it loaded stays loaded; None for a first run."""
+    """Return when the first run of a re-execution began, UTC: what it loaded stays loaded.
+
+    None for a first run, and for one that is executed again though it succeeded: it loads everything once more.
+    """
     root = context.run.tags.get("dagster/root_run_id")
     record = context.instance.get_run_record_by_id(root) if root else None
-    return record.create_timestamp.astimezone(UTC) if record else None
+    failed = record is not None and not record.dagster_run.is_success
+    return record.create_timestamp.astimezone(UTC) if record and failed else None
 
 
 def _run_pipeline(context: dg.AssetExecutionContext, dlt: DagsterDltResource, load: Load, source: DltSource) -> None:

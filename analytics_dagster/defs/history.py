@@ -11,6 +11,7 @@ another source counts; that a key is another project's is known once its rows ar
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import dagster as dg
@@ -18,7 +19,7 @@ import dagster as dg
 from analytics_dagster.catalog import RESOURCES, Resource
 from analytics_dagster.defs.translator import asset_key
 
-_EVENTS_SEARCHED = 100
+_EVENTS_SEARCHED = 1_000
 """Materializations among which the last load is searched: a person may have reported others since, by partition."""
 
 
@@ -38,13 +39,33 @@ class Origin(NamedTuple):
 
 
 def last_origin(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Origin | None:
-    """Return the origin of an asset's last load; None if no load is recorded."""
-    for record in instance.fetch_materializations(asset, limit=_EVENTS_SEARCHED).records:
-        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-        if source := metadata.get("source"):
-            project = metadata.get("project")
-            return Origin(str(source.value), None if project is None else int(str(project.value)))
-    return None
+    """Return the origin of an asset's last load; None if no load is recorded.
+
+    A load that had nothing to request names no project: then the one before it from the same source tells.
+    """
+    last: Origin | None = None
+    for origin in _origins(instance, asset):
+        if last and origin.source != last.source:
+            break
+        last = origin
+        if origin.project is not None:
+            break
+    return last
+
+
+def _origins(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Iterator[Origin]:
+    """Yield the origins of an asset's loads, newest first. Nearly always the first event is enough."""
+    cursor, limit, searched = None, 1, 0
+    while searched < _EVENTS_SEARCHED:
+        found = instance.fetch_materializations(asset, limit=limit, cursor=cursor)
+        for record in found.records:
+            metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+            if source := metadata.get("source"):
+                project = metadata.get("project")
+                yield Origin(str(source.value), None if project is None else int(str(project.value)))
+        if not found.has_more:
+            return
+        cursor, searched, limit = found.cursor, searched + limit, 100
 
 
 def loaded_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str) -> set[str]:
@@ -74,7 +95,8 @@ def forget_other_origins(instance: dg.DagsterInstance, loaded: Resource, origin:
         return None
     instance.wipe_assets([asset_key(resource) for resource in others])
     return (
-        f"Dagster's history of {', '.join(resource.name for resource in others)} was wiped: it was of "
+        f"Dagster's history of {', '.join(resource.name for resource in others)}, with the results of its checks, was "
+        f"wiped: it was of "
         f"{' and '.join(sorted({str(last) for last in others.values()}))}, and rows are now loaded from {origin}. "
         "Partitions that were not loaded from there are missing again. The rows and their coverage are untouched."
     )

@@ -27,7 +27,7 @@ class AnalyticsApiError(AnalyticsError):
 
 
 class EmptyListError(AnalyticsError):
-    """The service lists no rows of a resource whose table has some. The load recorded nothing."""
+    """The service lists no rows of a resource whose table has some. The load covered nothing."""
 
 
 class WarehouseError(AnalyticsError):

@@ -154,7 +154,8 @@ class Loader:
             resource: The resource to load.
             window: The window of its cursor to load, without lookback; None for all rows.
             resume: Start at the end of the coverage that begins at the window's start.
-            loaded_since: Count only coverage that was recorded since a time, UTC; None for all. It implies `resume`.
+            loaded_since: Count only coverage that was recorded since a time, UTC: an earlier run of the same load
+                began then.
         """
         now = datetime.now(UTC)
         if not resource.incremental:
@@ -170,6 +171,7 @@ class Loader:
             began_at=now,
             rows_before=self.load_state.row_count(resource),
             loaded_since=loaded_since or (_EVER if resume else None),
+            resumes=resume,
             _loader=self,
         )
 
@@ -188,6 +190,7 @@ class Load:
         began_at: The time of the beginning, UTC.
         rows_before: Rows in the table then.
         loaded_since: Coverage recorded since this time is not loaded again; None to load the whole window.
+        resumes: Whether it goes on where coverage ends, as a tick does: it deletes no old rows then.
     """
 
     resource: Resource
@@ -196,12 +199,15 @@ class Load:
     began_at: datetime
     rows_before: int
     loaded_since: datetime | None
+    resumes: bool
     _loader: Loader
     _counts: dict[str, Any] = field(default_factory=lambda: dict(_NOTHING_READ))
     _covered: list[Window] = field(default_factory=list)
+    _named: set[int] = field(default_factory=set)
     _removed: int = 0
     _plan: WindowPlan | None = None
     _days_before: DayCounts = field(default_factory=DayCounts)
+    _days_project: int | None = None
     _clocks: ClockComparison | None = None
     _began: float = field(default_factory=time.monotonic)
 
@@ -226,15 +232,12 @@ class Load:
     def finish(self) -> LoadReport:
         """Return the report, after the last source ran."""
         counts, state = self._counts, self._loader.load_state
-        pruned = 0
-        oldest = self._loader.settings.keep_from(self.resource, self.began_at)
-        if oldest and self.loaded_since is None:
-            pruned = state.delete_before(self.resource, oldest)
+        pruned = self._prune()
         rows = state.row_count(self.resource)
         report = LoadReport(
             resource=self.resource,
             window=Window(start=self._covered[0].start, end=self._covered[-1].end) if self._covered else None,
-            project=self._loader.project,
+            project=self._loader.project if len(self._named) <= 1 else None,
             list_end=counts["list_end"] and datetime.fromisoformat(counts["list_end"]),
             clocks=self._clocks,
             rows_read=counts["read"],
@@ -257,6 +260,13 @@ class Load:
             report.requests, report.seconds,
         )  # fmt: skip
         return report
+
+    def _prune(self) -> int:
+        """Delete the rows that are too old by the earlier of the clocks, unless the load resumes; return how many."""
+        oldest = self._loader.settings.keep_from(self.resource, self._passed)
+        if self.resumes or oldest is None or not self._counts["read"]:
+            return 0
+        return self._state.delete_before(self.resource, oldest)
 
     # -- pieces of a window -------------------------------------------------------------------------------
 
@@ -293,7 +303,7 @@ class Load:
         assert plan
         planned = plan.pieces[0]
         if named:
-            self._loader.project = project = presumed if presumed in named else min(named)
+            self._loader.project = project = self._choose_project(named)
             if project != presumed:
                 if presumed is not None:
                     logger.warning(
@@ -306,6 +316,15 @@ class Load:
             return None
         self._days_before = self._count_days(plan.pieces[0])
         return plan.request()
+
+    def _choose_project(self, named: set[int]) -> int:
+        """Return the project whose coverage counts, of those that rows name: the presumed one if it is among them."""
+        return presumed if (presumed := self._presumed_project) in named and presumed is not None else min(named)
+
+    @property
+    def _passed(self) -> datetime:
+        """The time of the beginning by the earlier of the clocks."""
+        return min(self.began_at, self._clocks.service) if self._clocks else self.began_at
 
     @property
     def _presumed_project(self) -> int | None:
@@ -324,7 +343,12 @@ class Load:
             return
         covered = self._covered_part(piece)
         if not self.resource.cursor_moves:
-            self._state.daily_rows.record(self.resource, project, covered or piece, before=self._days_before)
+            self._state.daily_rows.record(
+                self.resource,
+                project,
+                covered or piece,
+                before=self._days_before if project == self._days_project else None,
+            )
         if covered is None:
             return
         list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
@@ -344,18 +368,18 @@ class Load:
 
     def _covered_part(self, piece: Window) -> Window | None:
         """Return the part of a window before the earlier of the clocks; None if the window is not before it."""
-        passed = min(self.began_at, self._clocks.service) if self._clocks else self.began_at
-        end = min(piece.end, passed)
+        end = min(piece.end, self._passed)
         if piece.start is not None and end <= piece.start:
             logger.info(
                 "%s: no coverage is recorded: the window begins at %s, and it was %s by the earlier of the clocks.",
-                self.resource.name, format_moment(piece.start), format_moment(passed),
+                self.resource.name, format_moment(piece.start), format_moment(self._passed),
             )  # fmt: skip
             return None
         return Window(start=piece.start, end=end)
 
     def _count_days(self, piece: Window) -> DayCounts:
         """Return the rows of the days that a piece touches, before it is loaded."""
+        self._days_project = self._presumed_project
         if self.resource.cursor_moves or not self._state.has_rows(self.resource, self._presumed_project):
             return DayCounts()
         return self._state.daily_rows.count(self.resource, self._presumed_project, piece)
@@ -397,8 +421,10 @@ class Load:
         total["unknown_fields"] = sorted({*total["unknown_fields"], *counts["unknown_fields"]})
         total["newest"] = max(filter(None, (total["newest"], counts["newest"])), default=None)
         total["list_end"] = total["list_end"] or counts["list_end"]
-        if self._loader.project is None and not self.resource.account_key:
-            self._loader.project = min(counts["projects"], default=None)
+        named = set(counts["projects"])
+        self._named |= named
+        if named and self._loader.project is None and not self.resource.account_key:
+            self._loader.project = self._choose_project(named)
         clocks = self._compare_clocks(counts["service_time"])
         self._clocks = self._clocks or clocks
         coverage, project = self._state.coverage, self._presumed_project if self.resource.incremental else None

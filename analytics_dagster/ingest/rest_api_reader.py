@@ -32,6 +32,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
         SettingsError: The environment names a proxy or certificates that cannot be used.
     """
     name = request.resource.name
+    has_rows = False
     for config in configs:
         replies = _CheckedReplies(request, config)
         # dlt's client has no sentence for a proxy or certificates that cannot be used.
@@ -44,6 +45,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
                     if page.rows and page.rows == previous:
                         break  # the service ignores the page number and would send this page for ever
                     previous = list(page.rows)
+                    has_rows = has_rows or bool(previous)
                     yield page
         except ResourceExtractionError as error:
             if isinstance(error.__cause__, ReplyTooLargeError):
@@ -51,6 +53,7 @@ def read_rest_api(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Ite
             if not isinstance(error.__cause__, requests.RequestException):
                 raise
             raise replies.given_up(error.__cause__) from None
+    request.traffic.empty = bool(configs) and not has_rows
 
 
 class _CheckedReplies:

@@ -49,7 +49,7 @@ REJECTED_COLUMNS = (
 
 
 LOAD_WINDOWS = "load_windows"
-"""Table of loaded windows: one row for each load of a resource.
+"""Table of loaded windows: one row for each load of a resource, or for each piece of a long window.
 
 A window without length (its start is its end) covers nothing: it records that a load found the service's list empty,
 although the table has rows. The next load that lists rows deletes these windows.

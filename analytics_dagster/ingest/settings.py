@@ -248,7 +248,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     )
     keep_days: Annotated[Mapping[str, _Count], AfterValidator(_refuse_moving)] = Field(
         default={},
-        description="Days for which rows are kept, by resource: `keep_days.occurrences = 90`. Nights delete the older.",
+        description="Days for which rows are kept, by resource: `keep_days.occurrences = 90`. Nights delete others.",
     )
     disabled: _Names = Field(default=frozenset(), description="Resources to leave out.")
     read_ahead: _Count = Field(

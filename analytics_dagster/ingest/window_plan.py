@@ -14,6 +14,7 @@ from datetime import datetime
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
+from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.fast_reader import estimate_window
 from analytics_dagster.ingest.pieces import UNCUT, cut_window
 from analytics_dagster.ingest.read_request import ReadRequest
@@ -66,30 +67,34 @@ class WindowPlan:
         self._loaded_since = loaded_since
         self._now = now
         self._keep_from = settings.keep_from(resource, now)
-        self._resumed_at: datetime | None = None
+        self._resumes = False
         self._project = project
         if wanted := self._find_wanted():
             self.pieces.append(wanted)
 
     def change_project(self, project: int) -> None:
-        """Plan by the coverage of another project. If that covers the window, the plan stays."""
+        """Plan by the coverage of another project. If that covers the window, it is read all the same."""
         self._project = project
         if wanted := self._find_wanted():
             self.pieces = deque([wanted])
 
     def cut(self) -> None:
-        """Cut the window into pieces if it is long, and if the reader does not read the whole list for each.
+        """Cut the window into pieces if it is long.
 
-        Raises:
-            AnalyticsApiError: The service refused a request that looked for the pieces.
+        It stays whole if the reader reads the whole list for each piece, if the list is not ordered by the cursor, so
+        that a row of one piece may stand beside those of another, and if the service refuses to be looked at.
         """
         (window,) = self.pieces
         long = window.start is None or window.end - window.start > UNCUT
-        if not long or self._settings.reader != "fast":
+        if not long or self._settings.reader != "fast" or self._resource.ordered_by != self._resource.cursor:
             return
         request = self.request()
-        with service_address(self._settings) as base_url:
-            estimate = estimate_window(request, request.configs(base_url)[0])
+        try:
+            with service_address(self._settings) as base_url:
+                estimate = estimate_window(request, request.configs(base_url)[0])
+        except AnalyticsApiError as error:
+            logger.info("%s: loading the window as one piece: %s", self._resource.name, error)
+            return
         self.looks += request.traffic.requests
         self.pieces = deque(cut_window(window, estimate.cuts))
         if len(self.pieces) > 1:
@@ -103,7 +108,8 @@ class WindowPlan:
     def request(self) -> ReadRequest:
         """Return the request to read the next piece, its lookback included.
 
-        Rows with new keys belong to a piece that begins where coverage ends, however old they are.
+        Rows with new keys belong to a piece that begins where coverage ends, however old they are: to each piece of a
+        window that is resumed, since the one before it is recorded by then.
         """
         piece, resource = self.pieces[0], self._resource
         wanted, known_key = None, None
@@ -111,7 +117,7 @@ class WindowPlan:
             wanted = piece.looking_back(resource.lookback)
             if self._keep_from and wanted.start and wanted.start < self._keep_from:
                 wanted = Window(start=self._keep_from, end=wanted.end)
-            if resource.key_grows and piece.start == self._resumed_at:
+            if resource.key_grows and self._resumes:
                 known_key = self._state.largest_key(resource, self._project, before=piece.start)
         elif piece.end < self._now:
             wanted = piece
@@ -122,7 +128,7 @@ class WindowPlan:
     def _find_wanted(self) -> Window | None:
         """Return the part of the window to load; None if it is covered, or older than the rows to keep."""
         window, state = self._window, self._state
-        self._resumed_at = None
+        self._resumes = False
         if self._keep_from and (window.start is None or window.start < self._keep_from):
             if window.end <= self._keep_from:
                 oldest = format_moment(self._keep_from)
@@ -131,7 +137,7 @@ class WindowPlan:
             window = Window(start=self._keep_from, end=window.end)
         has_rows = state.has_rows(self._resource, self._project)
         windows = state.coverage.windows(self._resource, self._project, now=self._now, has_rows=has_rows)
-        self.has_future = bool(windows.future)
+        self.has_future = self.has_future or bool(windows.future)
         if windows.void:
             logger.warning(
                 "%s: the table has no rows, though %s were recorded; its coverage is void, and is deleted.",
@@ -147,8 +153,9 @@ class WindowPlan:
             return window
         through = loaded_through(counted, start)
         if through >= min(window.end, self._now):
+            logger.info("%s: nothing to load: the window is covered", self._resource.name)
             return None
         if through == window.start:
             return window
-        self._resumed_at = through
+        self._resumes = True
         return Window(start=through, end=window.end)

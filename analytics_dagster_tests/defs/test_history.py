@@ -111,7 +111,8 @@ def test_the_word_names_what_was_wiped_and_why(live: Project, capfd: pytest.Capt
         capfd.readouterr()
         assert live.materialize("deploys", partition=last_days()[-1]).success
     said = capfd.readouterr().err
-    assert "Dagster's history of deploys was wiped: it was of sandbox, and rows are now loaded from http://" in said
+    assert "Dagster's history of deploys, with the results of its checks, was wiped: it was of sandbox (pro" in said
+    assert "ject 1001), and rows are now loaded from http://" in said
 
 
 def test_partitions_that_a_person_reported_are_no_other_source(live: Project, service: Sandbox):

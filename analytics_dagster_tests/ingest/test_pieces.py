@@ -12,7 +12,7 @@ from analytics_dagster.ingest.pieces import Estimate, cut_window, look_for_cuts
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.live_list import NOW, READING, LiveList, newest_first
-from analytics_dagster_tests.support.project import Project, load
+from analytics_dagster_tests.support.project import Project, load, materializations
 from analytics_dagster_tests.support.service import a_service, truth
 
 PIECE = 1_000
@@ -188,9 +188,11 @@ def test_a_run_that_is_executed_again_goes_on_where_the_first_one_stopped(
     busy.requests.clear()
 
     again = project.materialize("occurrences", span=span, executes_again=failed.run_id)
+    once_more = project.materialize("occurrences", span=span, executes_again=again.run_id)
 
     assert again.success
-    assert len(busy.requests) < needed / 2
+    assert materializations(again)["occurrences"]["requests"] < needed / 2
+    assert materializations(once_more)["occurrences"]["requests"] >= needed, "a run that succeeded loads again"
     assert windows(project)[: len(kept)] == kept
     assert sorted(keys(project)) == sorted(truth(busy, "occurrences"))
 
@@ -208,6 +210,35 @@ def test_a_load_says_at_its_start_what_it_takes_and_then_how_far_it_is(
     assert [line.split(" is ")[0] for line in lines[1:]] == [
         f"occurrences: piece {number} of {count}" for number in range(1, count + 1)
     ]
+
+
+def test_a_service_that_refuses_deep_pages_is_loaded_in_one_piece(project: Project, busy: Sandbox) -> None:
+    project.use(busy, page_size__occurrences=100)
+
+    def refuse_deep_pages(_: str, page: int | None) -> None:
+        if page and page > 1:
+            busy.fail_next("status", resource="occurrences", status=422)
+
+    busy.before_reply = refuse_deep_pages
+    load("occurrences", whole())
+
+    assert len(windows(project)) == 1
+    assert sorted(keys(project)) == sorted(truth(busy, "occurrences"))
+
+
+def test_a_late_row_with_a_new_key_is_loaded_with_the_piece_of_its_neighbours(project: Project, busy: Sandbox) -> None:
+    project.use(busy, page_size__occurrences=100)
+    first = Window(start=whole().start, end=whole().start + timedelta(days=1))
+    load("occurrences", first)
+    rows = busy.rows("occurrences")
+    newest = max(rows, key=lambda row: row["id"])
+    late = {**newest, "id": newest["id"] + 1, "timestamp": int(first.end.timestamp()) + 60}
+    busy.plant("occurrences", late)
+
+    load("occurrences", whole(), resume=True)
+
+    assert len(windows(project)) > 3
+    assert late["id"] in keys(project)
 
 
 def test_the_reader_of_dlt_reads_a_range_as_one_piece(project: Project, busy: Sandbox) -> None:

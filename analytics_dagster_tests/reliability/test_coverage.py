@@ -215,16 +215,18 @@ def test_a_project_that_no_row_named_claims_nothing(loaded: Project, service: Sa
     assert ("rql_jobs",) not in loaded.rows("load_windows", "resource")
 
 
-def test_the_first_load_of_an_account_without_rows_is_recorded_and_adopted_by_its_project(
+def test_the_loads_of_an_account_without_rows_count_until_a_row_names_its_project(
     project: Project, service: Sandbox
 ) -> None:
-    project.use(service)
+    project.use(service, start_date=(datetime.now(UTC) - timedelta(days=2)).date().isoformat())
     jobs = service.rows("rql_jobs")
     for row in jobs:
         service.remove("rql_jobs", row["id"])
     tick("rql_jobs")
     assert project.rows("load_windows", "resource", "project_id") == [("rql_jobs", None)]
 
+    assert history(project, "rql_jobs").metadata["days_missing"] == 0
+
     tick("deploys")
-    tick("deploys")
-    assert set(project.rows("load_windows", "project_id")) == {(1001,)}
+    tick("rql_jobs")
+    assert set(project.rows("load_windows", "resource", "project_id")) == {("deploys", 1001), ("rql_jobs", None)}

@@ -4,7 +4,9 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
+import time_machine
 
 from analytics_dagster.catalog import get_resource
 from analytics_dagster.ingest.errors import SettingsError
@@ -101,6 +103,35 @@ def test_a_crash_between_coverage_and_rows_leaves_coverage_behind(project: Proje
     assert project.rows("load_windows", "min(window_start)") == [(OLDEST,)]
     night()
     assert rows(project) == kept(loaded)
+
+
+def test_a_loaders_clock_that_is_ahead_deletes_nothing(project: Project, loaded: Sandbox) -> None:
+    night()
+    with time_machine.travel(datetime.now(UTC) + 3 * DAY):
+        report = load("occurrences", Window(start=MIDNIGHT - DAY, end=MIDNIGHT + DAY))
+
+    assert report.rows_pruned == 0
+    assert rows(project) == kept(loaded)
+
+
+def test_a_table_whose_rows_were_all_deleted_by_age_keeps_its_coverage(project: Project, loaded: Sandbox) -> None:
+    for row in loaded.rows("occurrences"):
+        if row["timestamp"] >= OLDEST.timestamp():
+            loaded.remove("occurrences", row["id"])
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute(f"DELETE FROM analytics.occurrences WHERE timestamp >= '{OLDEST}'")
+
+    night()
+
+    assert rows(project) == 0
+    selection = dg.AssetSelection.checks_for_assets(dg.AssetKey(["analytics", "occurrences"]))
+    assert "windows_void" not in checked(project, selection)["occurrences", "complete_history"].metadata
+
+
+def test_a_window_before_the_first_load_that_is_too_old_loads_nothing(project: Project, service: Sandbox) -> None:
+    project.use(service, keep_days__deploys=KEPT)
+    report = load("deploys", Window(start=MIDNIGHT - 5 * DAY, end=MIDNIGHT - 4 * DAY))
+    assert (report.rows_in_table, report.requests) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["items", "teams", "unknown"])

@@ -65,16 +65,11 @@ class CoverageTable:
         )
         return int(rows[0][0]) if rows else None
 
-    def has_windows_without_project(self) -> bool:
-        """Return whether a window of the configured service belongs to no project."""
-        statement = f"SELECT 1 FROM {{{LOAD_WINDOWS}}} WHERE source = %s AND project_id IS NULL LIMIT 1"
-        return bool(run_statement(self._client, statement, self.source))
-
     def adopt(self, project: int) -> None:
         """Give the windows without a project to one: a version without the column `project_id` recorded them."""
         run_statement(
             self._client,
-            f"UPDATE {{{LOAD_WINDOWS}}} SET project_id = %s WHERE project_id IS NULL AND source = %s",
+            f"UPDATE {{{LOAD_WINDOWS}}} SET project_id = %s WHERE project_id IS NULL AND source = %s AND {_COVERAGE}",
             project,
             self.source,
         )
@@ -153,6 +148,14 @@ class CoverageTable:
             before,
             resource.name,
             before,
+        )
+
+    def empty_windows(self, resource: Resource) -> None:
+        """Record that the windows of a resource have no rows any more: all were deleted on purpose."""
+        run_statement(
+            self._client,
+            f"UPDATE {{{LOAD_WINDOWS}}} SET rows_loaded = 0 WHERE resource = %s AND {_COVERAGE}",
+            resource.name,
         )
 
     # -- empty lists --------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class DailyRows:
             lookback=self._count(resource, project, first, window.start) if resource.lookback else {},
         )
 
-    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: DayCounts) -> None:
+    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: DayCounts | None) -> None:
         """Record the rows of the days that a load touched.
 
         A day that the window does not wholly cover keeps its shortfall, since the load did not ask for its other rows;
@@ -81,14 +81,15 @@ class DailyRows:
             resource: The resource that was loaded.
             project: The project of its rows.
             loaded: The window, without lookback; its rows must be in the table by now.
-            before: The counts of the same window before the load.
+            before: The counts of the same window before the load; None if they are of another project.
         """
         recorded, after = self._recorded(resource, project), self.count(resource, project, loaded)
         for day, rows in after.days.items():
             start = datetime.combine(date.fromisoformat(day), time(), UTC)
             whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
-            came_back = after.lookback.get(day, 0) - before.lookback.get(day, 0)
-            missing = 0 if whole else max(0, recorded.get(day, 0) - before.days.get(day, 0) - came_back)
+            had = rows if before is None else before.days.get(day, 0)
+            came_back = 0 if before is None else after.lookback.get(day, 0) - before.lookback.get(day, 0)
+            missing = 0 if whole else max(0, recorded.get(day, 0) - had - came_back)
             if rows + missing != recorded.get(day):
                 self._replace(resource, project, day, rows + missing)
 

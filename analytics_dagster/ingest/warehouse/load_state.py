@@ -1,4 +1,4 @@
-"""Load state, kept in the warehouse beside the rows: coverage, rejected rows, marks of removed rows.
+"""Load state, kept in the warehouse beside the rows: coverage, rows by day, rejected rows, marks of removed rows.
 
 It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usage/state), which cannot be queried.
 
@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import dlt
+from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
@@ -24,6 +25,7 @@ from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTE
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.daily_rows import DailyRows
+from analytics_dagster.ingest.warehouse.location import warehouse_location
 from analytics_dagster.ingest.warehouse.pipeline import (
     build_pipeline,
     forget_stored_schema,
@@ -64,11 +66,14 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
         pipelines_dir: Folder of dlt's working files; dlt's default if None.
 
     Raises:
+        SqlClientNotAvailable: The destination has no SQL.
         WarehouseError: The warehouse holds rows of a real service while the sandbox is configured, or the reverse; or
             a table of the loader has columns of other types.
     """
     pipeline = build_pipeline(None, settings, pipelines_dir=pipelines_dir)
-    with cast("SqlJobClientBase", pipeline.destination_client()) as client:
+    with pipeline.destination_client() as client:
+        if not isinstance(client, SqlJobClientBase):
+            raise SqlClientNotAvailable("pipeline", pipeline.pipeline_name, warehouse_location(settings).kind)
         load_state = LoadState(client, settings.source_address)
         sources = load_state.coverage.sources() if stored_columns(client.sql_client, LOAD_WINDOWS) else set()
         if sources and settings.sandbox != (SANDBOX in sources):
@@ -76,12 +81,14 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
                 f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
                 "be mixed with them. Set base_url or the destination's credentials."
             )
+        had_projects = "project_id" in (stored_columns(client.sql_client, LOAD_WINDOWS) or {"project_id"})
         incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
         if incomplete:
             forget_stored_schema(client.sql_client, pipeline)
             pipeline.run(_empty_tables())
             load_state = LoadState(client, settings.source_address)
-        load_state.adopt_windows()
+        if not had_projects:
+            load_state.adopt_windows()
         yield load_state
 
 
@@ -104,13 +111,10 @@ class LoadState:
         self._client = client.sql_client
 
     def adopt_windows(self) -> None:
-        """Give windows that no project has to the only project in the tables.
+        """Give the windows of a version without the column `project_id` to the only project in the tables.
 
-        A version before the column `project_id` recorded them, or a load whose rows named no project. Where the tables
-        have rows of several projects, nobody knows whose windows they are, and they cover nothing.
+        Where the tables have rows of several projects, nobody knows whose windows they are, and they cover nothing.
         """
-        if not self.coverage.has_windows_without_project():
-            return
         projects: set[int] = set()
         for resource in RESOURCES:
             if resource.incremental and resource.names_project and stored_columns(self._client, resource.name):
@@ -154,6 +158,8 @@ class LoadState:
         ((count,),) = run_statement(self._client, f"SELECT count(*) {condition}", moment)
         if count:
             run_statement(self._client, f"DELETE {condition}", moment)
+            if not self.row_count(resource):
+                self.coverage.empty_windows(resource)
         return int(count)
 
     def known_rejects(self, resource: Resource) -> dict[str, datetime]:
@@ -186,14 +192,17 @@ class LoadState:
             return 0
 
     def watermark(self, resource: Resource) -> WatermarkValues | None:
-        """Return the watermark of a resource's table; None if it declares none or has no row."""
+        """Return the watermark of a resource's table; None if it declares none, has no row or does not exist."""
         if resource.watermark is None:
             return None
         (key,), labels, table = resource.primary_key, resource.watermark.labels, "{" + resource.name + "}"
         columns = ", ".join((f"(SELECT count({resource.watermark.settled_by}) FROM {table})", key, *labels))
-        rows = run_statement(
-            self._client, f"SELECT {columns} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
-        )
+        try:
+            rows = run_statement(
+                self._client, f"SELECT {columns} FROM {table} WHERE {key} = (SELECT max({key}) FROM {table})"
+            )
+        except DatabaseUndefinedRelation:
+            return None
         if not rows:
             return None
         settled, newest, *values = rows[0]
