@@ -10,13 +10,13 @@ https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-asset
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 import dagster as dg
 
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.windows import Window
+from analytics_dagster.ingest.windows import Window, midnight
 
 MAX_RUNTIME = timedelta(hours=2)
 """Age at which the run monitor ends a run: `max_runtime_seconds` in `dagster.yaml`."""
@@ -27,7 +27,7 @@ REREAD = timedelta(days=3)
 
 def build_partitions(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
     """Define days or hours from `start_date` on, including the open one, which has not ended yet."""
-    start = datetime.combine(settings.start_date, time(), tzinfo=UTC)
+    start = midnight(settings.start_date)
     if settings.partition == "hourly":
         return dg.HourlyPartitionsDefinition(start_date=start, end_offset=1)
     return dg.DailyPartitionsDefinition(start_date=start, end_offset=1)

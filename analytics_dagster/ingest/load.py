@@ -36,7 +36,7 @@ from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import build_pipeline
 from analytics_dagster.ingest.warehouse.working_files import working_files
 from analytics_dagster.ingest.window_plan import WindowPlan
-from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window
+from analytics_dagster.ingest.windows import BEGINNING, CLOCK_TOLERANCE, Window
 
 logger = logging.getLogger(__name__)
 
@@ -170,13 +170,10 @@ class Loader:
             window=window,
             began_at=now,
             rows_before=self.load_state.row_count(resource),
-            loaded_since=loaded_since or (_EVER if resume else None),
+            loaded_since=loaded_since or (BEGINNING if resume else None),
             resumes=resume,
             _loader=self,
         )
-
-
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(kw_only=True)
@@ -428,8 +425,7 @@ class Load:
         clocks = self._compare_clocks(counts["service_time"])
         self._clocks = self._clocks or clocks
         coverage, project = self._state.coverage, self._presumed_project if self.resource.incremental else None
-        rows = self._state.row_count(self.resource)
-        if counts["empty"] and rows:
+        if counts["empty"] and (rows := self._state.row_count(self.resource)):
             seen_at = clocks.service if clocks else self.began_at
             check_empty_list(self.resource, project, rows, coverage, seen_at=seen_at)
         elif counts["read"]:

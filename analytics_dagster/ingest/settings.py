@@ -10,7 +10,7 @@ them:
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTIO
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.network import is_loopback
 from analytics_dagster.ingest.redaction import redact
+from analytics_dagster.ingest.windows import midnight
 
 SANDBOX = "sandbox"
 """The `base_url` that stands for the embedded sandbox."""
@@ -310,7 +311,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     def keep_from(self, resource: Resource, now: datetime) -> datetime | None:
         """Return the time from which the rows of a resource are kept: a midnight, UTC; None if all are."""
         days = self.keep_days.get(resource.name)
-        return None if days is None else datetime.combine(now.date(), time(), UTC) - timedelta(days=days)
+        return None if days is None else midnight(now.date()) - timedelta(days=days)
 
     def key_name(self, *, account: bool) -> str:
         """Return the name that supplied a key, such as `sources.analytics.api_key`, `api_key` or a variable's name.

@@ -8,16 +8,23 @@ A partition of Dagster is a window here: https://docs.dagster.io/guides/build/pa
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""A time before every other."""
+
 _END = datetime.max.replace(tzinfo=UTC)
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """Difference of two clocks that is tolerated: a larger one is reported, or makes a recorded window invalid."""
+
+
+def midnight(day: date) -> datetime:
+    """Return the time at which a day begins, UTC."""
+    return datetime.combine(day, time(), UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +107,7 @@ def gaps(windows: Iterable[Window], within: Window) -> Iterator[Window]:
     """Yield the parts of `within` that no window covers, oldest first. `within` must have a start."""
     assert within.start is not None
     through = within.start
-    for window in sorted(windows, key=lambda window: window.start or _BEGINNING):
+    for window in sorted(windows, key=lambda window: window.start or BEGINNING):
         if window.start is not None and through < window.start:
             yield Window(start=through, end=min(window.start, within.end))
         through = max(through, window.end)
@@ -136,7 +143,7 @@ def listed_from(windows: Iterable[LoadedWindow], within: Window) -> datetime | N
     assert within.start is not None
     oldest: datetime | None = None
     for window in sorted(windows, key=lambda window: window.loaded_at):
-        if window.end <= within.start or (window.start or _BEGINNING) >= within.end:
+        if window.end <= within.start or (window.start or BEGINNING) >= within.end:
             continue
         if window.list_end is not None:
             oldest = window.list_end

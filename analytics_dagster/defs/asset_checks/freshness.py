@@ -10,7 +10,7 @@ https://docs.dagster.io/guides/observe/asset-freshness-policies
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,7 +19,7 @@ from analytics_dagster.catalog import Freshness, Resource
 from analytics_dagster.defs.asset_checks.wording import format_count, format_duration, format_names, format_time
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.warehouse.daily_rows import Shortfall
-from analytics_dagster.ingest.windows import LoadedWindows, Window, gaps, listed_from, loaded_through
+from analytics_dagster.ingest.windows import LoadedWindows, Window, gaps, listed_from, loaded_through, midnight
 
 _DAY = timedelta(days=1)
 _COMMANDS_SHOWN = 3
@@ -46,7 +46,7 @@ def coverage_start(limits: Freshness, *, start_date: date, now: datetime) -> dat
     further back, and none needs it from before `start_date`.
     """
     oldest = (now - max(_DAY, limits.fail_after)).date()
-    return _midnight(max(oldest, start_date))
+    return midnight(max(oldest, start_date))
 
 
 def coverage_of_windows(windows: Iterable[Window], start: datetime) -> Coverage:
@@ -130,7 +130,7 @@ def evaluate_complete_history(
         now: The time of the check, UTC.
     """
     start = max(filter(None, (partitions.start.astimezone(UTC), keep_from)))
-    end = _midnight((now - resource.freshness.fail_after).date())
+    end = midnight((now - resource.freshness.fail_after).date())
     expected = max((end - start) // _DAY, 0)
     history = Window(start=start, end=end) if expected else None
     missing = _overlapped_days(gaps(windows.valid, history)) if history else []
@@ -217,9 +217,5 @@ def _backfill_command(
     partitions: dg.TimeWindowPartitionsDefinition, asset: dg.AssetKey, first: date, last: date
 ) -> str:
     """Return the command that loads the partitions of a range of days in one run."""
-    keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(_midnight(first), _midnight(last) + _DAY))
+    keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(midnight(first), midnight(last) + _DAY))
     return f"dg launch --assets 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), tzinfo=UTC)

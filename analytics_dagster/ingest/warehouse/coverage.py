@@ -18,7 +18,14 @@ from typing import Any
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, run_statement, stored_columns, utc, with_table_names
+from analytics_dagster.ingest.warehouse.pipeline import (
+    SqlClient,
+    recorded_for,
+    run_statement,
+    stored_columns,
+    utc,
+    with_table_names,
+)
 from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, validate_windows
 
 logger = logging.getLogger(__name__)
@@ -178,13 +185,11 @@ class CoverageTable:
 
     def _where(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> tuple[Any, ...]:
         """Return a condition for the rows of a resource and a project, and its parameters."""
-        of_project, projects = "", []
-        if self._names_projects and project is None:
-            of_project = " AND project_id IS NULL"
-        elif self._names_projects:
-            of_project, projects = " AND project_id = %s", [project]
-        statement = f"resource = %s AND source = %s{of_project} AND {condition}"
-        return (statement, resource.name, self.source, *projects, *parameters)
+        if self._names_projects:
+            of_project, *values = recorded_for(resource, self.source, project)
+        else:
+            of_project, *values = "resource = %s AND source = %s", resource.name, self.source
+        return (f"{of_project} AND {condition}", *values, *parameters)
 
     def _delete(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> None:
         where, *values = self._where(condition, resource, project, *parameters)

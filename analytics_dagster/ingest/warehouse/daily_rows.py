@@ -8,15 +8,20 @@
 Only for resources whose cursor stays: a row whose cursor moves leaves its day.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.schema import DAILY_ROWS, DAILY_ROWS_COLUMNS
-from analytics_dagster.ingest.warehouse.pipeline import SqlClient, of_project, run_statement, stored_columns
-from analytics_dagster.ingest.windows import Window
+from analytics_dagster.ingest.warehouse.pipeline import (
+    SqlClient,
+    of_project,
+    recorded_for,
+    run_statement,
+    stored_columns,
+)
+from analytics_dagster.ingest.windows import Window, midnight
 
 _DAY = timedelta(days=1)
 
@@ -61,13 +66,13 @@ class DailyRows:
         self._client = client
         self._source = source
 
-    def count(self, resource: Resource, project: int | None, window: Window | None = None) -> DayCounts:
+    def count(self, resource: Resource, project: int | None, window: Window) -> DayCounts:
         """Count the rows of each day that a window and its lookback touch, and of their lookback alone."""
-        if window is None or window.start is None:
-            return DayCounts(days=self._count(resource, project, end=_next_midnight(window.end) if window else None))
+        if window.start is None:
+            return DayCounts(days=self._count(resource, project, end=_next_midnight(window.end)))
         first = window.start - resource.lookback
         return DayCounts(
-            days=self._count(resource, project, _midnight(first), _next_midnight(window.end)),
+            days=self._count(resource, project, midnight(first.date()), _next_midnight(window.end)),
             lookback=self._count(resource, project, first, window.start) if resource.lookback else {},
         )
 
@@ -85,7 +90,7 @@ class DailyRows:
         """
         recorded, after = self._recorded(resource, project), self.count(resource, project, loaded)
         for day, rows in after.days.items():
-            start = datetime.combine(date.fromisoformat(day), time(), UTC)
+            start = midnight(date.fromisoformat(day))
             whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
             had = rows if before is None else before.days.get(day, 0)
             came_back = 0 if before is None else after.lookback.get(day, 0) - before.lookback.get(day, 0)
@@ -104,7 +109,7 @@ class DailyRows:
 
     def forget(self, resource: Resource, project: int | None) -> None:
         """Forget all days of a resource, because its rows are gone."""
-        condition, *parameters = self._where(resource, project)
+        condition, *parameters = recorded_for(resource, self._source, project)
         run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition}", *parameters)
 
     def shortfalls(self, resource: Resource, project: int | None) -> list[Shortfall]:
@@ -133,28 +138,18 @@ class DailyRows:
         return dict(run_statement(self._client, statement, *parameters, *moments))
 
     def _recorded(self, resource: Resource, project: int | None) -> dict[str, int]:
-        condition, *parameters = self._where(resource, project)
+        condition, *parameters = recorded_for(resource, self._source, project)
         statement = f"SELECT day, row_count FROM {{{DAILY_ROWS}}} WHERE {condition}"
         return dict(run_statement(self._client, statement, *parameters))
 
     def _replace(self, resource: Resource, project: int | None, day: str, rows: int) -> None:
-        condition, *parameters = self._where(resource, project)
+        condition, *parameters = recorded_for(resource, self._source, project)
         run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition} AND day = %s", *parameters, day)
         names = ", ".join(column.name for column in DAILY_ROWS_COLUMNS)
         values = (resource.name, self._source, project, day, rows)
         run_statement(self._client, f"INSERT INTO {{{DAILY_ROWS}}} ({names}) VALUES (%s, %s, %s, %s, %s)", *values)
 
-    def _where(self, resource: Resource, project: int | None) -> Sequence[Any]:
-        """Return a condition for the days of a resource and a project, and its parameters."""
-        if project is None:
-            return ("resource = %s AND source = %s AND project_id IS NULL", resource.name, self._source)
-        return ("resource = %s AND source = %s AND project_id = %s", resource.name, self._source, project)
-
-
-def _midnight(moment: datetime) -> datetime:
-    return datetime.combine(moment.date(), time(), UTC)
-
 
 def _next_midnight(moment: datetime) -> datetime:
-    midnight = _midnight(moment)
-    return midnight if midnight == moment else midnight + _DAY
+    day = midnight(moment.date())
+    return day if day == moment else day + _DAY

@@ -75,19 +75,19 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
         if not isinstance(client, SqlJobClientBase):
             raise SqlClientNotAvailable("pipeline", pipeline.pipeline_name, warehouse_location(settings).kind)
         load_state = LoadState(client, settings.source_address)
-        sources = load_state.coverage.sources() if stored_columns(client.sql_client, LOAD_WINDOWS) else set()
+        before = stored_columns(client.sql_client, LOAD_WINDOWS)
+        sources = load_state.coverage.sources() if before else set()
         if sources and settings.sandbox != (SANDBOX in sources):
             raise WarehouseError(
                 f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
                 "be mixed with them. Set base_url or the destination's credentials."
             )
-        had_projects = "project_id" in (stored_columns(client.sql_client, LOAD_WINDOWS) or {"project_id"})
         incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
         if incomplete:
             forget_stored_schema(client.sql_client, pipeline)
             pipeline.run(_empty_tables())
             load_state = LoadState(client, settings.source_address)
-        if not had_projects:
+        if before and "project_id" not in before:
             load_state.adopt_windows()
         yield load_state
 

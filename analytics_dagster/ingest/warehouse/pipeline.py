@@ -103,6 +103,13 @@ def of_project(project: int | None) -> tuple[str, list[int]]:
     return ("1 = 1", []) if project is None else ("(project_id = %s OR project_id IS NULL)", [project])
 
 
+def recorded_for(resource: Resource, source: str, project: int | None) -> tuple[Any, ...]:
+    """Return a condition for the loader's own records of a resource, a source and a project, and its parameters."""
+    if project is None:
+        return ("resource = %s AND source = %s AND project_id IS NULL", resource.name, source)
+    return ("resource = %s AND source = %s AND project_id = %s", resource.name, source, project)
+
+
 def has_rows(client: SqlClient, resource: Resource, project: int | None) -> bool:
     """Return whether a resource's table exists and has a row of a project."""
     condition, parameters = of_project(project)

@@ -118,7 +118,7 @@ class TableStats:
         Raises:
             WarehouseError: A time column has another type.
         """
-        existing = self._columns(resource.name)
+        existing = stored_columns(self._client, resource.name)
         if existing is None:
             return None
         declared = table_columns(resource)
@@ -164,7 +164,7 @@ class TableStats:
         reference = resource.references
         assert reference
         assert resource.cursor
-        if self._columns(reference.resource) is None:
+        if stored_columns(self._client, reference.resource) is None:
             return None
         column, cursor = self._name(reference.column), self._name(resource.cursor)
         (key,) = get_resource(reference.resource).primary_key
@@ -239,22 +239,19 @@ class TableStats:
 
     def recorded_loads(self) -> RecordedLoads | None:
         """Return the first and the latest load of the warehouse; None if it records none."""
-        if self._columns(_LOADS) is None:
+        if stored_columns(self._client, _LOADS) is None:
             return None
         ((first, latest),) = self._run(f"SELECT min(load_id), max(load_id) FROM {_table(_LOADS)}")
         return None if first is None else RecordedLoads(first=first, latest=latest)
 
     def has_load(self, load_id: str) -> bool:
         """Return whether the warehouse records a load."""
-        if self._columns(_LOADS) is None:
+        if stored_columns(self._client, _LOADS) is None:
             return False
         return bool(self._run(f"SELECT 1 FROM {_table(_LOADS)} WHERE load_id = %s", load_id))
 
     def _project(self, resource: Resource) -> int | None:
         return self._coverage.latest_project() if resource.incremental and resource.names_project else None
-
-    def _columns(self, table: str) -> set[str] | None:
-        return stored_columns(self._client, table)
 
     def _sample(self, keys: str, *parameters: Any) -> KeySample:
         """Count the keys that a statement selects, and return the first few of them."""
