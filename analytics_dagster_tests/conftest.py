@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics_dagster.ingest import keyset, load, pagination
+from analytics_dagster.ingest import keyset, pagination, project_load
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, a_project
 from analytics_dagster_tests.support.service import a_service
@@ -17,7 +17,7 @@ def short_pauses(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if "full_pauses" not in request.keywords:
         monkeypatch.setattr(keyset, "PAUSE", 0.02)
         monkeypatch.setattr(pagination, "PAUSE", 0.02)
-        monkeypatch.setattr(load, "PAUSE", 0.02)
+        monkeypatch.setattr(project_load, "PAUSE", 0.02)
 
 
 @pytest.fixture

@@ -24,7 +24,13 @@ from analytics_dagster.ingest.warehouse.location import destination_kind
 Results = Iterator[dg.MaterializeResult[None]]
 
 
-class SyncConfig(dg.Config):
+class ProjectsConfig(dg.Config):
+    """Run config of every asset. By default a run reads all projects."""
+
+    projects: list[str] = Field(default=[], description="Names of the projects to read, as in the settings.")
+
+
+class SyncConfig(ProjectsConfig):
     """Run config of the incremental assets. By default a run reads all rows of its partitions, or of the service."""
 
     resume: bool = Field(default=False, description="Start each resource where its coverage of the partitions ends.")
@@ -54,7 +60,9 @@ def _build_incremental(settings: Settings, resources: Sequence[Resource]) -> dg.
         context: dg.AssetExecutionContext, dlt: DagsterDltResource, warehouse: WarehouseResource, config: SyncConfig
     ) -> Results:
         window = None if config.full_refresh else partition_window(context)
-        yield from load_selected(context, dlt, warehouse, resources, window, resume=config.resume)
+        yield from load_selected(
+            context, dlt, warehouse, resources, window, resume=config.resume, projects=config.projects
+        )
 
     return incremental_assets
 
@@ -64,9 +72,12 @@ def _build_snapshots(settings: Settings, group: Group, resources: Sequence[Resou
 
     @dlt_assets(**_options(settings, group, resources))
     def snapshot_assets(
-        context: dg.AssetExecutionContext, dlt: DagsterDltResource, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext,
+        dlt: DagsterDltResource,
+        warehouse: WarehouseResource,
+        config: ProjectsConfig,
     ) -> Results:
-        yield from load_selected(context, dlt, warehouse, resources)
+        yield from load_selected(context, dlt, warehouse, resources, projects=config.projects)
 
     return snapshot_assets
 

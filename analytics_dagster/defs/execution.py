@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from tempfile import gettempdir
+from typing import Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
@@ -30,8 +31,8 @@ from analytics_dagster.defs.metadata import build_metadata
 from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.defs.translator import asset_key, service_event
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
-from analytics_dagster.ingest.load import Load
-from analytics_dagster.ingest.settings import load_settings
+from analytics_dagster.ingest.load import Load, Loader, LoadReport
+from analytics_dagster.ingest.settings import Settings, load_settings
 from analytics_dagster.ingest.windows import Window
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,6 +46,7 @@ def load_selected(
     window: Window | None = None,
     *,
     resume: bool = False,
+    projects: Sequence[str] = (),
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Load the resources that a run selects.
 
@@ -55,17 +57,19 @@ def load_selected(
         resources: The resources of the asset definition.
         window: The window of the cursor to load; None for all rows.
         resume: Start each resource at the end of its coverage.
+        projects: Names of the projects to load; all by default.
 
     Yields:
-        The result of each asset that loaded.
+        The result of each asset that loaded. Partitions count as loaded once all projects are: until then the figures
+        of the others are recorded without a partition, so that sensors see them.
 
     Raises:
         dagster.Failure: A setting is wrong, the warehouse cannot be written, or at least one resource did not load.
     """
     selected = order_loads(resource for resource in resources if asset_key(resource) in context.selected_asset_keys)
     failed: dict[str, str] = {}
+    answered = False
     since = None if resume else _began_first(context)
-    reached = False
     if advice := missing_instance_settings(context.instance):
         context.log.warning(advice)
     try:
@@ -75,29 +79,66 @@ def load_selected(
         with warehouse.loader(settings) as loader:
             for resource in selected:
                 try:
-                    load = loader.begin(resource, window, resume=resume, loaded_since=since)
+                    load = loader.begin(resource, window, resume=resume, loaded_since=since, projects=projects)
                     for source in load.sources():
                         _run_pipeline(context, dlt, load, source)
                     report = load.finish()
-                    origin = Origin(settings.source_address, report.project)
-                    if forgotten := forget_other_origins(context.instance, resource, origin):
+                    if forgotten := _forget_other_origins(context, loader, report):
                         context.log.warning(forgotten)
-                except Exception as error:  # any error, so that the other resources load
-                    failed[resource.name] = message = failure_message(error, resource.name)
-                    context.log.error(message, exc_info=not find_analytics_error(error))  # noqa: TRY400 - a known one needs no trace
-                else:
-                    metadata = build_metadata(report, settings, loader.location)
-                    yield dg.MaterializeResult(asset_key=asset_key(resource), metadata=metadata)
-                    if not reached:
+                except Exception as error:  # noqa: BLE001 - any error, so that the other resources load
+                    failed[resource.name] = _log_failure(context, error, resource.name)
+                    continue
+                failed |= _log_failures(context, report)
+                if report.loaded:
+                    yield from _record(context, report, build_metadata(report, settings, loader.location), settings)
+                    if not answered:
                         context.instance.report_runless_asset_event(service_event(settings.source_address))
-                        reached = True
+                    answered = True
     except AnalyticsError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     if failed:
+        incomplete = {name.partition(" ")[0] for name in failed}
         raise dg.Failure(
-            f"{len(failed)} of {len(selected)} did not load: {' '.join(failed.values())}",
+            f"{len(incomplete)} of {len(selected)} did not load: {' '.join(failed.values())}",
             metadata={f"failed/{name}": text for name, text in failed.items()},
         )
+
+
+def _record(
+    context: dg.AssetExecutionContext, report: LoadReport, metadata: dict[str, Any], settings: Settings
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Yield the result of a load. One that lacks projects is recorded without its partitions: they are not loaded."""
+    asset = asset_key(report.resource)
+    if report.resource.incremental and len(report.loaded) < len(settings.project_names):
+        context.log_event(dg.AssetMaterialization(asset, metadata=metadata))
+    else:
+        yield dg.MaterializeResult(asset_key=asset, metadata=metadata)
+
+
+def _log_failures(context: dg.AssetExecutionContext, report: LoadReport) -> dict[str, str]:
+    """Log the failures of projects, and return their messages by resource and project."""
+    names = {f"{report.resource.name} of {failed.project.name}": failed.error for failed in report.failed}
+    return {name: _log_failure(context, error, name) for name, error in names.items()}
+
+
+def _log_failure(context: dg.AssetExecutionContext, error: Exception | None, name: str) -> str:
+    """Log the failure of a load, with the trace of an error that is not known, and return its message."""
+    assert error
+    message = failure_message(error, name)
+    context.log.error(message, exc_info=None if find_analytics_error(error) else error)
+    return message
+
+
+def _forget_other_origins(context: dg.AssetExecutionContext, loader: Loader, report: LoadReport) -> str | None:
+    """Wipe Dagster's history of other origins; return a sentence about it, or None if there was none."""
+    if not report.loaded:
+        return None
+    projects = frozenset({project.id for project in loader.projects if project.id is not None})
+    if report.resource.account_key or len(loader.projects) == 1:
+        projects = frozenset() if report.project is None else frozenset({report.project})
+    elif len(projects) < len(loader.projects):
+        projects = frozenset()  # an unknown project may be the one of the history
+    return forget_other_origins(context.instance, report.resource, Origin(loader.settings.source_address, projects))
 
 
 def order_loads(resources: Iterable[Resource]) -> list[Resource]:

@@ -1,12 +1,13 @@
-"""Dagster's history of the assets, told apart by the source and the project that their rows were loaded from.
+"""Dagster's history of the assets, told apart by the source and the projects that their rows were loaded from.
 
 A materialization counts for its asset key, whatever service was configured when it was recorded: after the sandbox,
 another service or another project's key, partitions would look loaded that never were. So the metadata of each load
-names its source and the project of its rows, and the first load of others wipes the history. Until then no partition of
-another source counts; that a key is another project's is known once its rows are there.
+names its source and the projects of its rows, and the first load of others wipes the history. Until then no partition
+of another source counts; that a key is another project's is known once its rows are there. A project that is added or
+removed wipes nothing while another one stays.
 
     known = loaded_partitions(context.instance, asset_key(resource), settings.source_address)
-    forgotten = forget_other_origins(context.instance, resource, Origin(settings.source_address, report.project))
+    forgotten = forget_other_origins(context.instance, resource, origin)
 
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets
 """
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from analytics_dagster.catalog import RESOURCES, Resource
+from analytics_dagster.defs.metadata import projects_in
 from analytics_dagster.defs.translator import asset_key
 
 _EVENTS_SEARCHED = 1_000
@@ -24,18 +26,21 @@ _EVENTS_SEARCHED = 1_000
 
 
 class Origin(NamedTuple):
-    """The origin of rows: the address of a service, and the project that they name; None if they name none."""
+    """The origin of rows: the address of a service, and the projects that they name; none if they name none."""
 
     source: str
-    project: int | None
+    projects: frozenset[int] = frozenset()
 
     def differs_from(self, other: "Origin") -> bool:
-        """Return whether rows of the other origin cannot be of this one. An unknown project differs from none."""
-        known = None not in {self.project, other.project}
-        return self.source != other.source or (known and self.project != other.project)
+        """Return whether rows of the other origin cannot be of this one. Unknown projects differ from none."""
+        known = bool(self.projects and other.projects)
+        return self.source != other.source or (known and not self.projects & other.projects)
 
     def __str__(self) -> str:
-        return self.source if self.project is None else f"{self.source} (project {self.project})"
+        if not self.projects:
+            return self.source
+        noun = "project" if len(self.projects) == 1 else "projects"
+        return f"{self.source} ({noun} {', '.join(map(str, sorted(self.projects)))})"
 
 
 def last_origin(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Origin | None:
@@ -48,7 +53,7 @@ def last_origin(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Origin | No
         if last and origin.source != last.source:
             break
         last = origin
-        if origin.project is not None:
+        if origin.projects:
             break
     return last
 
@@ -61,8 +66,7 @@ def _origins(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Iterator[Origi
         for record in found.records:
             metadata = record.asset_materialization.metadata if record.asset_materialization else {}
             if source := metadata.get("source"):
-                project = metadata.get("project")
-                yield Origin(str(source.value), None if project is None else int(str(project.value)))
+                yield Origin(str(source.value), projects_in(metadata))
         if not found.has_more:
             return
         cursor, searched, limit = found.cursor, searched + limit, 100

@@ -3,6 +3,7 @@
 https://docs.dagster.io/guides/build/assets/metadata-and-tags
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,21 @@ from analytics_dagster.ingest.load import LoadReport
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.load_state import WatermarkValues
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
+
+PROJECT = "project"
+PROJECTS = "projects"
+"""Metadata of a load: the project of its rows, or a table of its projects if several are set."""
+
+_PROJECTS_SCHEMA = dg.TableSchema(
+    [
+        dg.TableColumn("project", "text", "The project's name in the settings."),
+        dg.TableColumn("project_id", "bigint", "Its id, as rows name it."),
+        dg.TableColumn("rows", "bigint", "Rows loaded."),
+        dg.TableColumn("requests", "bigint", "Requests sent."),
+        dg.TableColumn("seconds", "double", "Seconds to read it; projects are read side by side."),
+        dg.TableColumn("loaded", "bool", "Whether everything was loaded that the run was to load of it."),
+    ]
+)
 
 
 def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLocation) -> dict[str, Any]:
@@ -42,7 +58,7 @@ def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLo
         "retries": report.retries,
         "seconds": round(report.seconds, 3),
         "source": settings.source_address,
-        **({} if report.project is None else {"project": report.project}),
+        **_build_project_metadata(report, settings),
         "key_from": settings.key_name(account=report.resource.account_key),
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
         **(_build_watermark_metadata(report.watermark) if report.watermark else {}),
@@ -65,6 +81,38 @@ def build_column_schema(resource: Resource) -> dg.TableSchema:
             for column in table_columns(resource)
         ]
     )
+
+
+def _build_project_metadata(report: LoadReport, settings: Settings) -> dict[str, Any]:
+    """Return the project of the rows, or a table of the projects if several are set."""
+    if not settings.projects or report.resource.account_key:
+        return {} if report.project is None else {PROJECT: report.project}
+    records = [
+        dg.TableRecord({
+            "project": each.project.name,
+            "project_id": each.project.id,
+            "rows": each.rows_loaded,
+            "requests": each.requests,
+            "seconds": round(each.seconds, 3),
+            "loaded": each.error is None,
+        })
+        for each in report.projects
+    ]  # fmt: skip
+    return {PROJECTS: dg.MetadataValue.table(records, _PROJECTS_SCHEMA)}
+
+
+def project_records(metadata: Mapping[str, dg.MetadataValue[Any]]) -> list[Mapping[str, Any]]:
+    """Return the records of the table of projects in a materialization's metadata; none if it has no table."""
+    table = metadata.get(PROJECTS)
+    return [record.data for record in table.records] if isinstance(table, dg.TableMetadataValue) else []
+
+
+def projects_in(metadata: Mapping[str, dg.MetadataValue[Any]]) -> frozenset[int]:
+    """Return the ids of the projects whose rows a materialization tells of."""
+    if project := metadata.get(PROJECT):
+        return frozenset({int(str(project.value))})
+    ids = (record["project_id"] for record in project_records(metadata) if record["loaded"])
+    return frozenset(project for project in ids if project is not None)
 
 
 def _build_watermark_metadata(watermark: WatermarkValues) -> dict[str, int | str]:

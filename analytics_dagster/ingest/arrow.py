@@ -9,7 +9,7 @@ the reason; the others load.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,9 @@ _LARGEST_ID = 2**63
 """Below which an id fits a bigint."""
 
 _Values = list[Any]
+
+FindForeign = Callable[[Sequence[int], int], Mapping[int, int]]
+"""Takes ids of rows and the project that lists them; returns the project of each id that rows of another one have."""
 
 
 @dataclass
@@ -78,13 +81,17 @@ class TableBuilder:
         brand: Prefix of field names to replace by `analytics`; empty for none.
         known_rejects: When a rejected row was first seen, by its hash, from earlier loads.
         known_key: Rows with larger keys are kept even if they are older than the window; None for none.
+        project_id: The project of rows that do not name theirs; None if it is not known yet: then the first row or
+            reply that names one tells.
+        find_foreign: Finds the ids that rows of other projects have: rows with such ids are rejected.
+        rows_together: Rows that are typed together.
 
     Attributes:
         counts: Counts of the rows so far.
         pending_bytes: Bytes of the typed rows that were not taken yet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a fact of the load
         self,
         resource: Resource,
         *,
@@ -94,6 +101,9 @@ class TableBuilder:
         brand: str = "",
         known_rejects: Mapping[str, datetime] | None = None,
         known_key: int | None = None,
+        project_id: int | None = None,
+        find_foreign: FindForeign | None = None,
+        rows_together: int = ROWS_TYPED_TOGETHER,
     ) -> None:
         self.counts = RowCounts()
         self.pending_bytes = 0
@@ -102,6 +112,9 @@ class TableBuilder:
         self._resource = resource
         self._window = window
         self._known_key = known_key
+        self._project_id = project_id
+        self._find_foreign = None if "project_id" in resource.primary_key else find_foreign
+        self._rows_together = rows_together
         self._plausible = plausible_seconds(now)
         self._brand_prefix = f"{brand}_" if brand else ""
         self._renames = bool(brand or resource.unwrap)
@@ -129,9 +142,11 @@ class TableBuilder:
 
     def add(self, page: Page) -> None:
         """Take over the rows of a page."""
+        if self._project_id is None and self._resource.names_project and len(named := named_projects(page)) == 1:
+            (self._project_id,) = named
         self._raw.extend(page.rows, page, first_seq=self.counts.read)
         self.counts.read += len(page.rows)
-        if len(self._raw) >= ROWS_TYPED_TOGETHER:
+        if len(self._raw) >= self._rows_together:
             self._type_pending()
 
     def take(self) -> tuple[pa.Table, pa.Table | None]:
@@ -187,7 +202,7 @@ class TableBuilder:
             "first_seen": self._known_rejects.get(row_hash, page.read_at),
             "last_seen": page.read_at,
             "raw": text,
-            "project_id": named_project(row),
+            "project_id": self._project_of(row),
         })  # fmt: skip
 
     # -- columns ------------------------------------------------------------------------------------------
@@ -199,7 +214,34 @@ class TableBuilder:
         self._removed.remove_from(raw.rows)
         if not self._keeps_unknown_fields:
             self.counts.unknown_fields |= remove_other_fields(raw.rows, self._known_fields)
-        self._type_rows(raw)
+        self._type_rows(self._reject_foreign(raw) if self._find_foreign else raw)
+
+    def _project_of(self, row: Any) -> int | None:
+        """Return the project of a raw row: the one that it names, or else the key's; None if neither is known."""
+        return self._project_id if (named := named_project(row)) is None else named
+
+    def _reject_foreign(self, raw: "_RawRows") -> "_RawRows":
+        """Reject the rows whose id a row of another project has, and return the others."""
+        assert self._find_foreign
+        key = self._resource.primary_key[-1]
+        by_project: dict[int, list[int]] = {}
+        for row in raw.rows:
+            identifier, project = (row.get(key), self._project_of(row)) if isinstance(row, dict) else (None, None)
+            if type(identifier) is int and abs(identifier) < _LARGEST_ID and project is not None:
+                by_project.setdefault(project, []).append(identifier)
+        foreign = {project: self._find_foreign(ids, project) for project, ids in by_project.items()}
+        if not any(foreign.values()):
+            return raw
+        kept = []
+        for place, row in enumerate(raw.rows):
+            project = self._project_of(row)
+            known = foreign.get(project) if project is not None else None
+            other = known.get(row.get(key)) if known else None
+            if other is None:
+                kept.append(place)
+            else:
+                self._reject(raw.part(place, place + 1), f"{key} {row[key]} belongs to project {other}")
+        return raw.chosen(kept)
 
     def _type_rows(self, raw: "_RawRows") -> None:
         """Type rows together; if that fails, type each half, down to the single rows that are rejected."""
@@ -236,11 +278,12 @@ class TableBuilder:
         """Return the raw values of a column, one for each row."""
         match column.origin:
             case Origin.ROW:
-                return [row.get(column.name) for row in raw.rows]
+                return self._fill_project(column, [row.get(column.name) for row in raw.rows])
             case Origin.INSIDE:
                 return inside.values(column.path)
             case Origin.ENVELOPE:
-                return [_dig(page.envelope, column.path) for page in raw.pages]
+                values = [_dig(page.envelope, column.path) for page in raw.pages]
+                return self._fill_project(column, values)
             case Origin.RANK:
                 return raw.ranks
             case Origin.SNAPSHOT_HOUR:
@@ -248,6 +291,12 @@ class TableBuilder:
                 return [int(hour.timestamp()) for hour in hours]
             case Origin.IS_NULL:
                 return [row.get(column.path[0]) is None for row in raw.rows]
+
+    def _fill_project(self, column: Column, values: _Values) -> _Values:
+        """Return the values of a column; rows that do not name their project have the key's."""
+        if column.name != "project_id" or self._project_id is None:
+            return values
+        return [self._project_id if value is None else value for value in values]
 
     def _array(self, column: Column, values: _Values) -> pa.Array:
         if column.origin is Origin.INSIDE:
@@ -287,11 +336,27 @@ class _RawRows:
         span = slice(first, end)
         return _RawRows(self.rows[span], self.pages[span], self.ranks[span], self.seqs[span])
 
+    def chosen(self, places: Sequence[int]) -> "_RawRows":
+        """Return the rows at some places."""
+        chosen = _RawRows()
+        for place in places:
+            chosen.rows.append(self.rows[place])
+            chosen.pages.append(self.pages[place])
+            chosen.ranks.append(self.ranks[place])
+            chosen.seqs.append(self.seqs[place])
+        return chosen
+
 
 def named_project(row: Any) -> int | None:
     """Return the project that a raw row names; None if it names none."""
     project = row.get("project_id") if isinstance(row, dict) else None
     return project if type(project) is int and abs(project) < _LARGEST_ID else None
+
+
+def named_projects(page: Page) -> set[int]:
+    """Return the projects that the rows of a page, or the envelope around them, name."""
+    named = {named_project(row) for row in (*page.rows, page.envelope)}
+    return {project for project in named if project is not None}
 
 
 def _neutral(name: str, brand_prefix: str) -> str:

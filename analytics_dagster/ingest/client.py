@@ -206,7 +206,7 @@ class ApiClient:
                 raise self._given_up(failure, attempts=retries + 1, wait=wait)
             logger.warning(
                 "%s: %s; retry %d of %d in %.1f s",
-                self.endpoint.resource, self.endpoint.redact(str(failure)), retries + 1, RETRIES, wait,
+                self.endpoint.label, self.endpoint.redact(str(failure)), retries + 1, RETRIES, wait,
             )  # fmt: skip
             self.traffic.retries += 1
             longest = max(longest, wait)
@@ -216,7 +216,7 @@ class ApiClient:
         while (wait := self._not_before - time.monotonic()) > 0:
             if wait > self._max_rate_wait:
                 raise self._given_up(RetryableError("the rate limit is used up", status=429), attempts=0, wait=wait)
-            logger.info("%s: the rate limit is used up; waiting %.0f s", self.endpoint.resource, wait)
+            logger.info("%s: the rate limit is used up; waiting %.0f s", self.endpoint.label, wait)
             self._sleep(wait)
 
     def _sleep(self, seconds: float) -> None:
@@ -262,6 +262,7 @@ def build_endpoint(config: RESTAPIConfig, resource: Resource, settings: Settings
     secrets = {value for name, value in request.headers.items() if name not in public}
     return Endpoint(
         resource=resource.name,
+        label=settings.label(resource),
         url=url,
         method=configured["method"],
         body=configured.get("json"),

@@ -27,6 +27,10 @@ from analytics_dagster.ingest.errors import SettingsError
 
 SECTION = "sources.analytics"
 ENVIRONMENT_PREFIX = "SOURCES__ANALYTICS__"
+PROJECTS = "projects"
+"""The section of the projects, each with a key of its own."""
+PROJECT_KEY = "api_key"
+"""The only setting of a project."""
 
 _RESOURCE_NAMES = tuple(resource.name for resource in RESOURCES)
 
@@ -85,6 +89,17 @@ def find_secret(path: str) -> FoundSecret | None:
     return None
 
 
+def find_project_keys() -> dict[str, FoundSecret]:
+    """Return the keys of the projects, by the name of the project: `[sources.analytics.projects.<name>]`.
+
+    The names come from the environment and the files of `.dlt`: a vault cannot list them.
+    """
+    paths = [path.split(".") for path in _configured_names() if path.startswith(f"{PROJECTS}.")]
+    names = sorted({path[1] for path in paths})
+    found = {name: find_secret(f"{SECTION}.{PROJECTS}.{name}.{PROJECT_KEY}") for name in names}
+    return {name: secret for name, secret in found.items() if secret}
+
+
 def project_root() -> Path:
     """Return the folder whose `.dlt` holds the configuration: the working directory, or the project's own."""
     here = Path.cwd()
@@ -126,20 +141,35 @@ def _find(name: str) -> Any:
 def _refuse_unknown_names(names: Collection[str], by_resource: Collection[str]) -> None:
     for path in _configured_names():
         name, _, resource = path.partition(".")
+        if name == PROJECTS:
+            _require_project_key(path)
+            continue
         if name not in names:
-            raise SettingsError(f"There is no setting {SECTION}.{path}.{_suggestion(name, names)}")
+            raise SettingsError(f"There is no setting {SECTION}.{path}.{suggest(name, {*names, PROJECTS})}")
         if name in by_resource and resource not in _RESOURCE_NAMES:
             raise SettingsError(
-                f"The setting {SECTION}.{path} must name a resource.{_suggestion(resource, _RESOURCE_NAMES)}"
+                f"The setting {SECTION}.{path} must name a resource.{suggest(resource, _RESOURCE_NAMES)}"
             )
+
+
+def _require_project_key(path: str) -> None:
+    """Raise an error unless a path is that of a project's key."""
+    _, name, *setting = f"{path}..".split(".")[:3]
+    if setting != [PROJECT_KEY]:
+        raise SettingsError(
+            f"The setting {SECTION}.{path} is not known. A project has one: {SECTION}.{PROJECTS}.{name or '<name>'}."
+            f"{PROJECT_KEY}."
+        )
 
 
 def _refuse_exposed_secrets(secrets: Collection[str]) -> None:
     for provider in dlt.config.config_providers:
-        if not provider.supports_secrets and (exposed := [name for name in secrets if name in _section(provider)]):
+        if provider.supports_secrets:
+            continue
+        if exposed := [path for path in _paths(_section(provider)) if path in secrets or path.startswith(PROJECTS)]:
             raise SettingsError(
                 f"The setting {SECTION}.{exposed[0]} is secret. Move it from {provider.name} to .dlt/secrets.toml, "
-                f"or to {ENVIRONMENT_PREFIX}{exposed[0].upper()}."
+                f"or to {ENVIRONMENT_PREFIX}{exposed[0].upper().replace('.', '__')}."
             )
 
 
@@ -150,8 +180,16 @@ def _configured_names() -> Iterator[str]:
     for provider in dlt.config.config_providers:
         if provider.name == "Environment Variables":
             continue
-        for name, value in _section(provider).items():
-            yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) else (name,)
+        yield from _paths(_section(provider))
+
+
+def _paths(section: dict[str, Any]) -> Iterator[str]:
+    """Yield the dotted paths of the values in a section."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _paths(value))
+        else:
+            yield name
 
 
 def _section(provider: ConfigProvider) -> dict[str, Any]:
@@ -159,6 +197,7 @@ def _section(provider: ConfigProvider) -> dict[str, Any]:
     return section or {}
 
 
-def _suggestion(name: str, known: Collection[str]) -> str:
+def suggest(name: str, known: Collection[str]) -> str:
+    """Return a sentence with the known name that is closest to a wrong one, or with all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."

@@ -3,7 +3,7 @@
 A list can be empty by mistake, for a moment or with the key of another project, and coverage recorded from it would
 hide rows for good.
 
-    check_empty_list(resource, project, rows, load_state.coverage, seen_at=now)
+    check_empty_list(resource, project, rows, load_state.coverage, seen_at=now, label=resource.name)
 """
 
 import logging
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
 from analytics_dagster.ingest.errors import EmptyListError
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ TIME_TO_ACCEPT = timedelta(days=1)
 
 
 def check_empty_list(
-    resource: Resource, project: int | None, rows: int, coverage: CoverageTable, *, seen_at: datetime
+    resource: Resource, project: Project, rows: int, coverage: CoverageTable, *, seen_at: datetime, label: str
 ) -> None:
     """Record that the service listed no rows, and accept this or fail.
 
@@ -31,10 +32,11 @@ def check_empty_list(
 
     Args:
         resource: The resource, whose list was proven to be empty.
-        project: The project whose coverage the load looked up; None for a resource without windows.
-        rows: Rows in its table, at least one.
+        project: The project whose list it is.
+        rows: Its rows in the table, at least one.
         coverage: The loaded windows, and the records of empty lists.
         seen_at: The time of the load, UTC.
+        label: The resource, and the project if there are several, as sentences name them.
 
     Raises:
         EmptyListError: Fewer than three loads, or loads of less than a day, found the list empty.
@@ -50,12 +52,12 @@ def check_empty_list(
         logger.warning(
             "%s: the service has listed no rows in %d loads since %s, so the empty list is accepted, although the "
             "table has %s. If the service deleted the rows, delete them from the table.",
-            resource.name, loads, format_moment(first), f"{rows:,}",
+            label, loads, format_moment(first), f"{rows:,}",
         )  # fmt: skip
         return
     key, owner = ("account_api_key", "account") if resource.account_key else ("api_key", "project")
     raise EmptyListError(
-        f"{resource.name}: the service lists no rows, but the table has {rows:,}. No coverage was recorded, and the "
+        f"{label}: the service lists no rows, but the table has {rows:,}. No coverage was recorded, and the "
         f"rows are untouched. Check base_url and {key}: the key may belong to another {owner}. If the service deleted "
         f"the rows, load again: the empty list is accepted once {LOADS_TO_ACCEPT} loads over at least a day have found "
         f"it ({loads} so far, the first at {format_moment(first)})."

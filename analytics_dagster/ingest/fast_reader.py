@@ -59,7 +59,7 @@ def read_fast(request: ReadRequest, configs: Sequence[RESTAPIConfig]) -> Iterato
     for config in configs:
         client = build_client(config, request.resource, request.settings, request.traffic)
         endpoint = _Endpoint(client, endpoint_of(config, request.resource))
-        with closing(client), _rare_collections():
+        with closing(client):
             if request.resource.keyset and endpoint.paged and paging != "page":
                 yield from _read_by_key(endpoint, request, request.resource.keyset, required=paging == "keyset")
             else:
@@ -94,7 +94,7 @@ def estimate_window(request: ReadRequest, config: RESTAPIConfig) -> Estimate:
 
 def _read_by_number(endpoint: "_Endpoint", request: ReadRequest) -> Iterator[Page]:
     """Yield the wanted pages of a list. The next batch is on its way while the rows of this one are typed."""
-    progress = _Progress(request.resource.name)
+    progress = _Progress(request.label)
     choice = _choose_pages(request) if endpoint.paged else single_page()
     batch: PageRequest | None = next(choice)
     sent: list[Pending] = []
@@ -131,7 +131,7 @@ def _read_by_key(endpoint: "_Endpoint", request: ReadRequest, keyset: Keyset, *,
         read_ahead=request.settings.read_ahead,
     )
     order = _list_order(resource, request.now)
-    progress = _Progress(resource.name)
+    progress = _Progress(request.label)
     requests: list[KeyRequest] = []
     pending: list[Pending] = []
     sent_at: list[float] = []
@@ -159,13 +159,13 @@ def _read_by_key(endpoint: "_Endpoint", request: ReadRequest, keyset: Keyset, *,
             raise endpoint.error(
                 f"the service ignores {keyset.parameter}", f"Set paging.{resource.name} to page, or remove it."
             ) from None
-        logger.warning("%s: the service ignores %s; reading by page numbers", resource.name, keyset.parameter)
+        logger.warning("%s: the service ignores %s; reading by page numbers", request.label, keyset.parameter)
         endpoint.discard(pending)
         yield from _read_by_number(endpoint, request)
         return
     except UnsteadyListError:
         raise endpoint.error(UNSTEADY, "Try again later.") from None
-    name = resource.name
+    name = request.label
     if plan.seen_keys_only:
         logger.warning("%s: the service knows only keys of rows, so requests go one by one", name)
     if plan.keys.disorder > DISORDER_SECONDS:
@@ -225,7 +225,7 @@ def _choose_pages(request: ReadRequest) -> PageRequests:
     """Return the generator that chooses the pages of the window."""
     order = _list_order(request.resource, request.now)
     read_ahead = request.settings.read_ahead
-    return paginate(order, _bounds(request), read_ahead=read_ahead, name=request.resource.name)
+    return paginate(order, _bounds(request), read_ahead=read_ahead, name=request.label)
 
 
 def _bounds(request: ReadRequest) -> Bounds:
@@ -260,7 +260,7 @@ def _list_order(resource: Resource, now: datetime) -> ListOrder:
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
+def rare_collections() -> Iterator[None]:
     """Let the garbage collector run rarely.
 
     Parsed rows have no cycles, but are so many that the collector would traverse them all the time, and with them all

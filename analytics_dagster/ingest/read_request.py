@@ -38,6 +38,11 @@ class ReadRequest:
     known_key: int | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
+    @property
+    def label(self) -> str:
+        """The resource, and the project if there are several, as sentences name them."""
+        return self.settings.label(self.resource)
+
     def configs(self, base_url: str) -> list[RESTAPIConfig]:
         """Return a configuration for each list to read: one, or one for each batch of lookup values."""
         lookup, values = self.resource.lookup, self.lookup_values

@@ -63,6 +63,7 @@ class Endpoint:
         key_name: The setting that holds the key.
         kind_of_key: The kind of key that the service expects here.
         secrets: Secrets that no message may repeat.
+        label: The resource, and the project if there are several, as sentences name them; the resource by default.
     """
 
     resource: str
@@ -73,6 +74,11 @@ class Endpoint:
     key_name: str
     kind_of_key: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.resource)
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets."""
@@ -83,7 +89,7 @@ class Endpoint:
         advice = advice or _ADVICE.get(status or 0, "Check base_url and paths.{resource}.")
         for name, value in (("resource", self.resource), ("key", self.key_name), ("kind_of_key", self.kind_of_key)):
             advice = advice.replace(f"{{{name}}}", value)
-        message = f"{self.resource}: {self.redact(f'{text}. {advice}')}"
+        message = f"{self.label}: {self.redact(f'{text}. {advice}')}"
         return AnalyticsApiError(message, resource=self.resource, status=status)
 
 

@@ -50,7 +50,10 @@ class ApiKeyHeader(AuthConfigBase):
     def __init__(self, header: str, settings: Settings, *, account: bool) -> None:
         super().__init__()
         self.header = header
-        self.setting = "account_api_key" if account else "api_key"
+        own = settings.projects.get(settings.project_name)
+        self.setting = (
+            "account_api_key" if account else f"projects.{settings.project_name}.api_key" if own else "api_key"
+        )
         self._settings = settings
         self._account = account
         self.resolve()
@@ -65,10 +68,14 @@ class ApiKeyHeader(AuthConfigBase):
         settings = self._settings
         if settings.sandbox:
             return ACCOUNT_KEY if self._account else PROJECT_KEY
-        if not settings.api_key:
+        if not (settings.api_key or settings.projects):
             settings = load_settings()
-        own = settings.account_api_key if self._account else settings.api_key
-        key = (own or settings.api_key).get_secret_value()
+        key = (settings.account_key if self._account else settings.api_key).get_secret_value()
+        if not key:
+            raise SettingsError(
+                f"Several projects are set: choose one by settings.for_project(name). Known: "
+                f"{', '.join(settings.project_names)}."
+            )
         if not (key.isascii() and key.isprintable()):
             # The HTTP library would repeat the key in its own error.
             raise SettingsError(

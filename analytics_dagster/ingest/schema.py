@@ -81,6 +81,12 @@ LOAD_WINDOWS_COLUMNS = (
     ),
     Column(name="loaded_at", type=ColumnType.TIMESTAMP, description="The time when the rows were in the table."),
     _PROJECT_ID,
+    Column(
+        name="project_name",
+        type=ColumnType.TEXT,
+        nullable=True,
+        description="The project's name in the settings; `default` for the setting api_key.",
+    ),
 )
 
 

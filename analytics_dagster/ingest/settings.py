@@ -28,7 +28,17 @@ from pydantic import (
 )
 
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
-from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTION, FoundSecret, find_secret, find_values
+from analytics_dagster.ingest.config_providers import (
+    ENVIRONMENT_PREFIX,
+    PROJECT_KEY,
+    PROJECTS,
+    SECTION,
+    FoundSecret,
+    find_project_keys,
+    find_secret,
+    find_values,
+    suggest,
+)
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.network import is_loopback
 from analytics_dagster.ingest.redaction import redact
@@ -36,6 +46,9 @@ from analytics_dagster.ingest.windows import midnight
 
 SANDBOX = "sandbox"
 """The `base_url` that stands for the embedded sandbox."""
+
+DEFAULT_PROJECT = "default"
+"""The name of the project that the setting `api_key` belongs to."""
 
 
 # -- validation: values are text from the environment, typed from TOML ---
@@ -143,6 +156,22 @@ def _refuse_moving(days: Mapping[str, int]) -> Mapping[str, int]:
     return days
 
 
+_PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def _validate_projects(projects: Mapping[str, "ProjectSettings"]) -> Mapping[str, "ProjectSettings"]:
+    by_key: dict[str, str] = {}
+    for name, project in projects.items():
+        if not _PROJECT_NAME.fullmatch(name):
+            raise ValueError(f"must have names of small letters, digits, - and _, such as web; not {name!r}")
+        key = project.api_key.get_secret_value()
+        if not key:
+            raise ValueError(f"must have a key for each project: {name} has none")
+        if (other := by_key.setdefault(key, name)) != name:
+            raise ValueError(f"must have a key of its own for each project: {other} and {name} have the same one")
+    return projects
+
+
 _Text = Annotated[str, _from_text(str.strip), _must_be("text")]
 _Path = Annotated[
     _Text,
@@ -207,6 +236,12 @@ _Cron = Annotated[
 ]
 
 
+class ProjectSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
+    """The settings of one project among several."""
+
+    api_key: _Secret = SecretStr("")
+
+
 class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """Everything that can be configured. Every default works with the sandbox."""
 
@@ -221,6 +256,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         default=SecretStr(""),
         description="The account's key, for projects, teams and users. Default: `api_key`. Put it in `secrets.toml`.",
     )
+    projects: Annotated[Mapping[str, ProjectSettings], AfterValidator(_validate_projects)] = Field(
+        default_factory=dict,
+        description="Several projects, each with its key: `[sources.analytics.projects.web]` with `api_key`, in "
+        "`secrets.toml`.",
+    )
+    projects_at_a_time: _Count = Field(default=4, description="Projects that are read side by side.")
     allow_http: _Flag = Field(
         default=False, description="Whether `base_url` and `failure_webhook` may send keys unencrypted, over `http://`."
     )
@@ -290,8 +331,53 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     _key_names: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: Mapping[str, str] | None) -> None:
-        """Keep the names under which the keys were found, by setting: the context of `model_validate`."""
+        """Keep the names under which the keys were found, by setting, and that of a chosen project: the context."""
         self._key_names.update(context or {})
+
+    # -- projects -----------------------------------------------------------------------------------------
+
+    @property
+    def project_names(self) -> tuple[str, ...]:
+        """The names of the projects to read: `default` for the setting `api_key`, which may stand beside others."""
+        plain = self.api_key and self.project_name == DEFAULT_PROJECT
+        own = [DEFAULT_PROJECT] if plain or not self.projects else []
+        return (*own, *(name for name in sorted(self.projects) if name not in own))
+
+    @property
+    def project_name(self) -> str:
+        """The name of the project whose key is `api_key`."""
+        return self._key_names.get(PROJECTS, DEFAULT_PROJECT)
+
+    def for_project(self, name: str) -> "Settings":
+        """Return the settings with the key of one project as `api_key`.
+
+        Raises:
+            SettingsError: There is no such project.
+        """
+        if name not in self.project_names:
+            raise SettingsError(f"There is no project {name!r} in the settings.{suggest(name, self.project_names)}")
+        if name not in self.projects:
+            return self
+        path = f"{PROJECTS}.{name}.{PROJECT_KEY}"
+        names = {**self._key_names, "api_key": self._key_names.get(path, path), PROJECTS: name}
+        values = {field: getattr(self, field) for field in self.model_fields_set}
+        return Settings.model_validate({**values, "api_key": self.projects[name].api_key}, context=names)
+
+    def label(self, resource: Resource) -> str:
+        """Return the name of a resource, with that of the project if several are set and the resource is the project's.
+
+        Sentences and log lines begin with it.
+        """
+        of_project = self.projects and not resource.account_key
+        return f"{resource.name} of {self.project_name}" if of_project else resource.name
+
+    @property
+    def account_key(self) -> SecretStr:
+        """The key for the account's resources: `account_api_key`, or else the key of the first project."""
+        keys = (self.account_api_key, self.api_key, *(self.projects[name].api_key for name in sorted(self.projects)))
+        return next(filter(None, keys), SecretStr(""))
+
+    # -- values -------------------------------------------------------------------------------------------
 
     @property
     def sandbox(self) -> bool:
@@ -306,7 +392,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values to redact from texts; empty ones are left out."""
-        return tuple(value.get_secret_value() for _, value in self if isinstance(value, SecretStr) and value)
+        own = [value for _, value in self if isinstance(value, SecretStr)]
+        secrets = [*own, *(project.api_key for project in self.projects.values())]
+        return tuple(secret.get_secret_value() for secret in secrets if secret)
 
     def keep_from(self, resource: Resource, now: datetime) -> datetime | None:
         """Return the time from which the rows of a resource are kept: a midnight, UTC; None if all are."""
@@ -322,6 +410,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
         if self.sandbox:
             return SANDBOX
         setting = "account_api_key" if account and self.account_api_key else "api_key"
+        if account and not (self.account_api_key or self.api_key) and self.projects:
+            setting = f"{PROJECTS}.{min(self.projects)}.{PROJECT_KEY}"
         return self._key_names.get(setting, setting)
 
     def enabled_resources(self, *groups: Group) -> tuple[Resource, ...]:
@@ -350,7 +440,7 @@ def load_settings(*, need_key: bool = True) -> Settings:
     values, found = _find_values()
     settings = _validate(values, found)
     _refuse_plain_http(settings)
-    if settings.sandbox and (settings.api_key or settings.account_api_key):
+    if settings.sandbox and (settings.api_key or settings.account_api_key or settings.projects):
         raise SettingsError(
             f"A key is set while base_url is the sandbox, whose rows are made up. Set {SECTION}.base_url "
             "to your service's URL, or remove api_key."
@@ -358,9 +448,10 @@ def load_settings(*, need_key: bool = True) -> Settings:
     if settings.sandbox:
         return settings
     # A plain api_key may be another program's, so it counts only where a service wants a key.
-    if "api_key" not in found and (plain := find_secret("api_key")):
+    if not settings.projects and "api_key" not in found and (plain := find_secret("api_key")):
         settings = _validate(values, {**found, "api_key": plain})
-    if need_key and not settings.api_key:
+    _refuse_two_keys_of_a_project(settings)
+    if need_key and not (settings.api_key or settings.projects):
         raise SettingsError(
             f"No api_key is set for {settings.base_url}. Put it in .dlt/secrets.toml under [{SECTION}], or in "
             f"{ENVIRONMENT_PREFIX}API_KEY."
@@ -379,14 +470,29 @@ def load_valid_settings() -> tuple[Settings, str]:
         return load_settings(need_key=False), ""
     except SettingsError as error:
         values, found = _find_values(tolerant=True)
-        values |= {name: secret.value for name, secret in found.items()}
+        values |= _nest(found)
         return Settings(**dict(filter(_is_valid, values.items()))), str(error)
 
 
 def _find_values(*, tolerant: bool = False) -> tuple[dict[str, Any], dict[str, FoundSecret]]:
-    """Return the values of the settings that are not secret, and those that are, by name."""
-    values = find_values(Settings.model_fields, by_resource=_BY_RESOURCE, secrets=_SECRETS, tolerant=tolerant)
-    return values, {name: secret for name in _SECRETS if (secret := find_secret(f"{SECTION}.{name}"))}
+    """Return the values of the settings that are not secret, and those that are, by name or dotted path."""
+    names = Settings.model_fields.keys() - {PROJECTS}
+    values = find_values(names, by_resource=_BY_RESOURCE, secrets=_SECRETS, tolerant=tolerant)
+    secrets = {name: secret for name in _SECRETS if (secret := find_secret(f"{SECTION}.{name}"))}
+    projects = {f"{PROJECTS}.{name}.{PROJECT_KEY}": secret for name, secret in find_project_keys().items()}
+    return values, {**secrets, **projects}
+
+
+def _nest(secrets: Mapping[str, FoundSecret]) -> dict[str, Any]:
+    """Return the values of secrets, those of projects nested by the project's name."""
+    values: dict[str, Any] = {}
+    for path, secret in secrets.items():
+        name, *project = path.split(".")
+        if project:
+            values.setdefault(PROJECTS, {})[project[0]] = {PROJECT_KEY: secret.value}
+        else:
+            values[name] = secret.value
+    return values
 
 
 def _is_valid(item: tuple[str, Any]) -> bool:
@@ -402,14 +508,23 @@ def _validate(values: Mapping[str, Any], secrets: Mapping[str, FoundSecret]) -> 
     """Return the settings of configured values."""
     names = {name: secret.name for name, secret in secrets.items()}
     try:
-        return Settings.model_validate(
-            {**values, **{name: secret.value for name, secret in secrets.items()}}, context=names
-        )
+        return Settings.model_validate({**values, **_nest(secrets)}, context=names)
     except ValidationError as invalid:
         error = invalid.errors()[0]
         sentence = f"The setting {SECTION}.{'.'.join(map(str, error['loc']))} {error['ctx']['error']}."
         # A secret can be in the value of another setting.
         raise SettingsError(redact(sentence, [str(secret.value) for secret in secrets.values()])) from None
+
+
+def _refuse_two_keys_of_a_project(settings: Settings) -> None:
+    keys = {name: project.api_key for name, project in settings.projects.items()}
+    same = next((name for name, key in keys.items() if key == settings.api_key), None)
+    if settings.api_key and (same or DEFAULT_PROJECT in keys):
+        name = same or DEFAULT_PROJECT
+        raise SettingsError(
+            f"The setting {SECTION}.api_key is the key of the project {DEFAULT_PROJECT}, and {SECTION}.{PROJECTS}."
+            f"{name}.{PROJECT_KEY} is {'the same key' if same else 'another key of it'}. Remove one of them."
+        )
 
 
 def _refuse_plain_http(settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """The plan of a window: the part of it that coverage lacks, cut into pieces, and the request to read each.
 
-    plan = WindowPlan(resource, settings, load_state, window, loaded_since=None, now=now, project=1001)
+    plan = WindowPlan(resource, settings, load_state, window, loaded_since=None, now=now, project=Project("web", 1001))
     while plan.pieces:
-        pipeline.run(build_source(plan.request()))
+        pipeline.run(build_source([Reading(request=plan.request())]))
         plan.pieces.popleft()
 
 How a piece is recorded does not belong here: `load.py` does it.
@@ -17,6 +17,7 @@ from analytics_dagster.ingest.clock import format_moment
 from analytics_dagster.ingest.errors import AnalyticsApiError
 from analytics_dagster.ingest.fast_reader import estimate_window
 from analytics_dagster.ingest.pieces import UNCUT, cut_window
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import service_address
@@ -36,7 +37,7 @@ class WindowPlan:
         window: The window asked for, without lookback.
         loaded_since: Coverage recorded since this time is not loaded again, UTC; None to load the whole window.
         now: When the load began, UTC.
-        project: The project whose coverage counts; None if none is known.
+        project: The project whose coverage counts.
 
     Attributes:
         pieces: The pieces that are not loaded yet, oldest first.
@@ -54,7 +55,7 @@ class WindowPlan:
         *,
         loaded_since: datetime | None,
         now: datetime,
-        project: int | None,
+        project: Project,
     ) -> None:
         self.pieces: deque[Window] = deque()
         self.has_future = False
@@ -62,6 +63,7 @@ class WindowPlan:
         self.looks = 0
         self._resource = resource
         self._settings = settings
+        self._label = settings.label(resource)
         self._state = load_state
         self._window = window
         self._loaded_since = loaded_since
@@ -72,7 +74,7 @@ class WindowPlan:
         if wanted := self._find_wanted():
             self.pieces.append(wanted)
 
-    def change_project(self, project: int) -> None:
+    def change_project(self, project: Project) -> None:
         """Plan by the coverage of another project. If that covers the window, it is read all the same."""
         self._project = project
         if wanted := self._find_wanted():
@@ -93,7 +95,7 @@ class WindowPlan:
             with service_address(self._settings) as base_url:
                 estimate = estimate_window(request, request.configs(base_url)[0])
         except AnalyticsApiError as error:
-            logger.info("%s: loading the window as one piece: %s", self._resource.name, error)
+            logger.info("%s: loading the window as one piece: %s", self._label, error)
             return
         self.looks += request.traffic.requests
         self.pieces = deque(cut_window(window, estimate.cuts))
@@ -102,7 +104,7 @@ class WindowPlan:
             self.size = f"{bound} {estimate.rows:,} rows"
             logger.info(
                 "%s: loading %d pieces, oldest first: %s, by page in %s requests and about %.0f s",
-                self._resource.name, len(self.pieces), self.size, f"{estimate.requests:,}", estimate.seconds,
+                self._label, len(self.pieces), self.size, f"{estimate.requests:,}", estimate.seconds,
             )  # fmt: skip
 
     def request(self) -> ReadRequest:
@@ -132,7 +134,7 @@ class WindowPlan:
         if self._keep_from and (window.start is None or window.start < self._keep_from):
             if window.end <= self._keep_from:
                 oldest = format_moment(self._keep_from)
-                logger.info("%s: nothing to load: keep_days keeps no rows before %s", self._resource.name, oldest)
+                logger.info("%s: nothing to load: keep_days keeps no rows before %s", self._label, oldest)
                 return None
             window = Window(start=self._keep_from, end=window.end)
         has_rows = state.has_rows(self._resource, self._project)
@@ -141,7 +143,7 @@ class WindowPlan:
         if windows.void:
             logger.warning(
                 "%s: the table has no rows, though %s were recorded; its coverage is void, and is deleted.",
-                self._resource.name, f"{sum(window.rows for window in windows.void):,}",
+                self._label, f"{sum(window.rows for window in windows.void):,}",
             )  # fmt: skip
             state.coverage.forget_windows(self._resource, self._project)
             state.daily_rows.forget(self._resource, self._project)
@@ -153,7 +155,7 @@ class WindowPlan:
             return window
         through = loaded_through(counted, start)
         if through >= min(window.end, self._now):
-            logger.info("%s: nothing to load: the window is covered", self._resource.name)
+            logger.info("%s: nothing to load: the window is covered", self._label)
             return None
         if through == window.start:
             return window

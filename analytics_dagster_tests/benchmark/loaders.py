@@ -58,11 +58,12 @@ def load_with_package(job: Job) -> None:
     """Load through the package, as the assets do: typed columns, secrets removed, merge by key, continuity proven."""
     from analytics_dagster.catalog import get_resource  # noqa: PLC0415
     from analytics_dagster.ingest.read_request import ReadRequest  # noqa: PLC0415
-    from analytics_dagster.ingest.source import build_source  # noqa: PLC0415
+    from analytics_dagster.ingest.source import Reading, build_source  # noqa: PLC0415
     from analytics_dagster.ingest.warehouse.pipeline import build_pipeline  # noqa: PLC0415
 
     settings, occurrences, window = _build_settings(job), get_resource("occurrences"), _build_window(job)
-    source = build_source(ReadRequest(resource=occurrences, settings=settings, now=datetime.now(UTC), window=window))
+    request = ReadRequest(resource=occurrences, settings=settings, now=datetime.now(UTC), window=window)
+    source = build_source([Reading(request=request)])
     build_pipeline(occurrences, settings, pipelines_dir=job.folder).run(source)
 
 

@@ -35,18 +35,25 @@ EVALUATIONS = [
         "teams",
         count(10),
         count(10),
-        {"empty_lists": [NOW, NOW + timedelta(hours=1)]},
+        {"empty_lists": {"default": [NOW, NOW + timedelta(hours=1)]}},
         "WARN",
         "10 rows, 0 more than at the last check. But the service has listed none since 2026-03-10 20:07 UTC, in 2 ",
     ),
-    ("teams", count(0), count(0), {"empty_lists": [NOW]}, "PASS", "0 rows, 0 more than at the last check."),
+    (
+        "teams",
+        count(0),
+        count(0),
+        {"empty_lists": {"default": [NOW]}},
+        "PASS",
+        "0 rows, 0 more than at the last check.",
+    ),
     (
         "top_active_items",
         count(19),
         count(20, lasting_rows=10),
         {},
         "PASS",
-        "19 rows, 1 fewer than the 20 of the last check: a load replaced those of the same snapshot_at.",
+        "19 rows, 1 fewer than the 20 of the last check: a load replaced those of the same snapshot_at, project_id.",
     ),
     ("top_active_items", count(9), count(20, lasting_rows=10), {}, "WARN", "9 rows, 11 fewer than the 20 of the last"),
     (
@@ -280,4 +287,4 @@ def test_a_snapshot_that_a_load_replaces_may_have_fewer_rows(loaded: Project, se
     result = row_count(loaded, "top_active_items")
     assert result.level == "PASS"
     assert result.metadata["change"] == -1
-    assert result.description.endswith("a load replaced those of the same snapshot_at.")
+    assert result.description.endswith("a load replaced those of the same snapshot_at, project_id.")

@@ -4,7 +4,7 @@ The lists are the sandbox's; the reader's observations of them (`Traffic.list_en
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +15,12 @@ import time_machine
 
 from analytics_dagster.catalog import get_resource
 from analytics_dagster.ingest import load as load_module
+from analytics_dagster.ingest import projects
 from analytics_dagster.ingest.empty_lists import accepts_empty_list
 from analytics_dagster.ingest.errors import EmptyListError
-from analytics_dagster.ingest.read_request import ReadRequest
+from analytics_dagster.ingest.project_load import ProjectLoad
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.source import Reading, build_source
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
@@ -51,13 +52,14 @@ def service(clock: Clock, project: Project) -> Iterator[Sandbox]:  # noqa: ARG00
 def observe(monkeypatch: pytest.MonkeyPatch) -> Observe:
     """Set what the reader observes of every list. A list without rows is empty in any case."""
     observed: dict[str, Any] = {}
-    metrics = load_module._custom_metrics  # noqa: SLF001 - the reader's report to the loader
+    take_counts = ProjectLoad._take_counts  # noqa: SLF001 - the reader's report to the loader
 
-    def custom_metrics(*arguments: Any) -> dict[str, Any]:
-        counts = metrics(*arguments)
-        return counts | {"empty": counts["read"] == 0} | observed
+    def take_observed(part: ProjectLoad, reading: Reading) -> dict[str, Any]:
+        assert reading.counts
+        reading.counts |= {"empty": reading.counts["read"] == 0} | observed
+        return take_counts(part, reading)
 
-    monkeypatch.setattr(load_module, "_custom_metrics", custom_metrics)
+    monkeypatch.setattr(ProjectLoad, "_take_counts", take_observed)
     return lambda **values: observed.update(values)
 
 
@@ -259,9 +261,9 @@ def known_keys(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The known keys of the loads, in order."""
     keys: list[int | None] = []
 
-    def source(request: ReadRequest, **named: Any) -> Any:
-        keys.append(request.known_key)
-        return build_source(request, **named)
+    def source(readings: Sequence[Reading], **named: Any) -> Any:
+        keys.extend(reading.request.known_key for reading in readings)
+        return build_source(readings, **named)
 
     monkeypatch.setattr(load_module, "build_source", source)
     return keys
@@ -303,9 +305,9 @@ def test_only_loads_that_resume_at_the_end_of_coverage_know_a_key(
 def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
     resource = get_resource("deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, None, before=START) is None
+        assert load_state.largest_key(resource, projects.Project(), before=START) is None
     tick()
     with duckdb.connect(str(project.warehouse)) as connection:
         connection.execute("DELETE FROM analytics.deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, None, before=START) is None
+        assert load_state.largest_key(resource, projects.Project(), before=START) is None

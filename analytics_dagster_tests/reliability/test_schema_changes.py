@@ -17,7 +17,7 @@ from analytics_dagster.ingest.load import load_resource
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.rest_config import rest_api_config
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.source import Reading, build_source
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, failure, load, run_checks
 from analytics_dagster_tests.support.service import truth
@@ -303,7 +303,7 @@ def test_a_table_that_the_projects_source_loaded_by_dlts_stock_destination_is_co
         destination=dlt.destinations.duckdb(str(project.warehouse)),
         dataset_name="analytics",
         pipelines_dir=str(project.folder / "stock"),
-    ).run(build_source(ReadRequest(resource=DEPLOYS, settings=settings, window=None, now=NOW)))
+    ).run(build_source([Reading(request=ReadRequest(resource=DEPLOYS, settings=settings, window=None, now=NOW))]))
     service.add_deploy()
 
     load("deploys")

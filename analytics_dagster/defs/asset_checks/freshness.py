@@ -8,6 +8,7 @@ materialized; these checks tell for which times the table has rows.
 https://docs.dagster.io/guides/observe/asset-freshness-policies
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -115,6 +116,7 @@ def evaluate_complete_history(
     keep_from: datetime | None,
     shortfalls: Sequence[Shortfall],
     now: datetime,
+    project: str | None = None,
 ) -> dg.AssetCheckResult:
     """Pass if every day since the first partition is wholly loaded and has its rows; name the others, and the backfill.
 
@@ -128,6 +130,7 @@ def evaluate_complete_history(
         keep_from: Time from which rows are kept, UTC; None if all are.
         shortfalls: Days with fewer rows than their latest load left.
         now: The time of the check, UTC.
+        project: The project of the windows, if there are several: the backfill is of it alone.
     """
     start = max(filter(None, (partitions.start.astimezone(UTC), keep_from)))
     end = midnight((now - resource.freshness.fail_after).date())
@@ -148,7 +151,7 @@ def evaluate_complete_history(
     if faults:
         ranges = _group_days(sorted({*missing, *(each.day for each in fewer)}))
         to_load = ranges if len(ranges) <= _COMMANDS_SHOWN else [(ranges[0][0], ranges[-1][1])]
-        commands = [_backfill_command(partitions, asset_key(resource), first, last) for first, last in to_load]
+        commands = [_backfill_command(partitions, asset_key(resource), first, last, project) for first, last in to_load]
         description = f"{' '.join(faults)}{notes} Launch a backfill in the UI, or run: {' ; '.join(commands)}"
     return dg.AssetCheckResult(
         passed=not faults,
@@ -214,8 +217,10 @@ def _group_days(days: Iterable[date]) -> list[tuple[date, date]]:
 
 
 def _backfill_command(
-    partitions: dg.TimeWindowPartitionsDefinition, asset: dg.AssetKey, first: date, last: date
+    partitions: dg.TimeWindowPartitionsDefinition, asset: dg.AssetKey, first: date, last: date, project: str | None
 ) -> str:
-    """Return the command that loads the partitions of a range of days in one run."""
+    """Return the command that loads the partitions of a range of days in one run, of one project or all."""
     keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(midnight(first), midnight(last) + _DAY))
-    return f"dg launch --assets 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
+    command = f"dg launch --assets 'key:\"{asset.to_user_string()}\"' --partition-range '{keys[0]}...{keys[-1]}'"
+    config = {"ops": {"incremental": {"config": {"projects": [project]}}}}
+    return f"{command} --config-json '{json.dumps(config)}'" if project else command

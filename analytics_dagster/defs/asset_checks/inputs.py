@@ -1,6 +1,6 @@
 """Inputs of the checks: figures of a table from the warehouse, and of earlier runs from Dagster's event log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -11,7 +11,9 @@ import dagster as dg
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.asset_checks.freshness import Coverage, coverage_of_windows, coverage_start
 from analytics_dagster.defs.asset_checks.row_count import RowCount
+from analytics_dagster.defs.metadata import project_records
 from analytics_dagster.defs.translator import asset_key
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.table_stats import Profile, TableStats
@@ -58,17 +60,24 @@ class CheckInputs:
         }
 
     @cached_property
-    def windows(self) -> LoadedWindows:
-        """The loaded windows of the resource."""
-        return self.tables.windows(self.resource, now=self.now)
+    def projects(self) -> Sequence[Project]:
+        """The projects whose rows the table has: one for a resource of the account."""
+        if not self.resource.names_project:
+            return [Project()]
+        return self.tables.projects(self.settings.project_names)
 
-    def coverage(self) -> Coverage | None:
-        """Return the end of what is loaded: of the windows, or else the last load; None if there was no load."""
+    def windows(self, project: Project) -> LoadedWindows:
+        """Return the loaded windows of a project."""
+        return self.tables.windows(self.resource, project, now=self.now)
+
+    def coverage(self, project: Project) -> Coverage | None:
+        """Return the end of what is loaded of a project: of the windows, or else the last load; None without a load."""
         if self.resource.incremental:
             start = coverage_start(self.resource.freshness, start_date=self.settings.start_date, now=self.now)
-            loaded = self.windows.valid or self.windows.future or self.windows.void
-            return coverage_of_windows(self.windows.valid, start) if loaded else None
-        loaded_at = self._last_load()
+            windows = self.windows(project)
+            loaded = windows.valid or windows.future or windows.void
+            return coverage_of_windows(windows.valid, start) if loaded else None
+        loaded_at = self._last_load(project)
         return Coverage(through=loaded_at) if loaded_at else None
 
     def row_count(self) -> RowCount:
@@ -108,22 +117,27 @@ class CheckInputs:
         evaluations = [record.event and record.event.asset_check_evaluation for record in records]
         return [evaluation.metadata for evaluation in evaluations if evaluation and "rows" in evaluation.metadata]
 
-    def _last_load(self) -> datetime | None:
-        """Return the time of the last load of a table whose rows are all read each time.
+    def _last_load(self, project: Project) -> datetime | None:
+        """Return the time of the last load of a project, for a table whose rows are all read each time.
 
         Every load writes its rows anew, so the newest `read_at` is that time, and is lost with the table. A load
         without rows leaves no `read_at` (items_metrics, while no item is active), so its materialization counts
         instead. Other materializations do not count, because they outlive the rows. Rows that were read before a load
         of another source ended are of that source.
         """
-        times = [self.profile.newest_read] if self.profile.newest_read else []
+        newest_read, several = self.profile.newest_read, len(self.projects) > 1
+        if several:
+            newest_read = None if project.id is None else self.tables.newest_read(self.resource, project)
+        times = [newest_read] if newest_read else []
         event = self.instance.get_latest_materialization_event(asset_key(self.resource))
         if event and event.asset_materialization:
             metadata, ended_at = event.asset_materialization.metadata, datetime.fromtimestamp(event.timestamp, UTC)
             if metadata.get("source", self.identity["source"]) != self.identity["source"]:
                 times = [moment for moment in times if moment > ended_at]
-            elif self._describes_table(metadata) and metadata["rows_loaded"].value == 0:
-                times.append(ended_at)
+            elif self._describes_table(metadata):
+                loads = [(each["project"], each["rows"]) for each in project_records(metadata) if each["loaded"]]
+                if (project.name, 0) in loads if several else metadata["rows_loaded"].value == 0:
+                    times.append(ended_at)
         return max(times, default=None)
 
     def _describes_table(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:

@@ -16,6 +16,7 @@ import dagster as dg
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.asset_checks.wording import format_count, format_names, format_time
+from analytics_dagster.ingest.settings import DEFAULT_PROJECT
 
 _NIGHT = timedelta(days=1)
 """Time between two moments of `keep_from`: it is a midnight."""
@@ -74,7 +75,7 @@ def evaluate_row_count(
     *,
     elsewhere: str | None = None,
     older_copy: bool = False,
-    empty_lists: Sequence[datetime] = (),
+    empty_lists: Mapping[str, Sequence[datetime]] | None = None,
 ) -> dg.AssetCheckResult:
     """Pass if no row is gone since the previous check without a known reason, and the service lists rows.
 
@@ -84,7 +85,7 @@ def evaluate_row_count(
         previous: The rows at the previous check of this table; None for the first one.
         elsewhere: The table and service of an earlier check, if only such a one is known.
         older_copy: Whether the warehouse lacks the latest load of the previous check.
-        empty_lists: Times, oldest first, at which the service listed no rows, since it last listed any.
+        empty_lists: Times, oldest first, at which the service listed no rows, since it last listed any, by project.
     """
     unexplained = False
     if previous is None:
@@ -101,11 +102,12 @@ def evaluate_row_count(
                 f"{count.rows:,} rows, {fewer}. No load deleted them: find the writer that did, then load the table in "
                 "full."
             )
-    if gone := bool(count.rows and empty_lists):
+    gone = (empty_lists or {}) if count.rows else {}
+    for project, times in gone.items():
         description += (
-            f" But the service has listed none since {format_time(empty_lists[0])}, in "
-            f"{format_count(len(empty_lists), 'load')}: check base_url and the key. If the service deleted the rows, "
-            "delete them from the table."
+            f" But the service has listed none{'' if project == DEFAULT_PROJECT else f' of {project}'} since "
+            f"{format_time(times[0])}, in {format_count(len(times), 'load')}: check base_url and the key. If the "
+            "service deleted the rows, delete them from the table."
         )
     return dg.AssetCheckResult(
         passed=not (unexplained or gone),
@@ -113,7 +115,7 @@ def evaluate_row_count(
         metadata={
             **count.metadata,
             **({"rows_before": previous.rows, "change": count.rows - previous.rows} if previous else {}),
-            **({"empty_lists": len(empty_lists)} if gone else {}),
+            **({"empty_lists": max(map(len, gone.values()))} if gone else {}),
         },
     )
 

@@ -18,6 +18,7 @@ import dagster as dg
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.defs.asset_checks import evaluations, freshness, row_count
+from analytics_dagster.defs.asset_checks.by_project import evaluate_by_project
 from analytics_dagster.defs.asset_checks.inputs import CheckInputs
 from analytics_dagster.defs.partitions import build_partitions
 from analytics_dagster.defs.translator import asset_key
@@ -68,7 +69,36 @@ def _evaluate_row_count(inputs: CheckInputs) -> dg.AssetCheckResult:
         previous,
         elsewhere=inputs.counted_elsewhere(),
         older_copy=bool(previous and previous.latest_load and not inputs.tables.has_load(previous.latest_load)),
-        empty_lists=inputs.tables.empty_lists(inputs.resource),
+        empty_lists={
+            project.name: times
+            for project in inputs.projects
+            if (times := inputs.tables.empty_lists(inputs.resource, project))
+        },
+    )
+
+
+def _evaluate_freshness(inputs: CheckInputs) -> dg.AssetCheckResult:
+    newest_row = inputs.profile.newest_row
+    return evaluate_by_project(
+        inputs.projects,
+        lambda project: freshness.evaluate_freshness(
+            inputs.resource.freshness, inputs.coverage(project), newest_row, now=inputs.now
+        ),
+    )
+
+
+def _evaluate_complete_history(inputs: CheckInputs) -> dg.AssetCheckResult:
+    return evaluate_by_project(
+        inputs.projects,
+        lambda project: freshness.evaluate_complete_history(
+            inputs.resource,
+            inputs.windows(project),
+            build_partitions(inputs.settings),
+            keep_from=inputs.settings.keep_from(inputs.resource, inputs.now),
+            shortfalls=inputs.tables.shortfalls(inputs.resource, project),
+            now=inputs.now,
+            project=project.name if len(inputs.projects) > 1 else None,
+        ),
     )
 
 
@@ -77,23 +107,14 @@ CHECKS = (
         name="freshness",
         description="The data is there up to now, within the limits of the catalog.",
         severity=None,  # WARN, then ERROR, by the resource's `freshness` in the catalog
-        evaluate=lambda inputs: freshness.evaluate_freshness(
-            inputs.resource.freshness, inputs.coverage(), inputs.profile.newest_row, now=inputs.now
-        ),
+        evaluate=_evaluate_freshness,
         evaluate_missing=lambda resource: freshness.evaluate_never_loaded(resource.freshness),
     ),
     Check(
         name="complete_history",
         description="Every day since start_date is loaded, and has the rows that were loaded.",
         severity=WARN,
-        evaluate=lambda inputs: freshness.evaluate_complete_history(
-            inputs.resource,
-            inputs.windows,
-            build_partitions(inputs.settings),
-            keep_from=inputs.settings.keep_from(inputs.resource, inputs.now),
-            shortfalls=inputs.tables.shortfalls(inputs.resource),
-            now=inputs.now,
-        ),
+        evaluate=_evaluate_complete_history,
         applies_to=lambda resource, _: resource.incremental,
     ),
     Check(

@@ -4,27 +4,29 @@
     windows = coverage.windows(resource, project, now=now, has_rows=True)
     through = loaded_through(windows.valid, start)
 
-A window belongs to a resource, a source and a project: the project that the rows of its load named, so that no window
-speaks for the key of another project. Project None stands for loads whose rows named none.
+A window belongs to a resource, a source and a project: the id that the rows of its load named, so that no window speaks
+for the key of another project. The name of the project in the settings stands for it while no row has named it, and
+tells the loads of a key from those of others.
 https://dlthub.com/docs/general-usage/dataset-access/sql-client
 """
 
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS
+from analytics_dagster.ingest.settings import DEFAULT_PROJECT
 from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
     recorded_for,
     run_statement,
+    select_records,
     stored_columns,
     utc,
-    with_table_names,
 )
 from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, validate_windows
 
@@ -48,9 +50,9 @@ class CoverageTable:
         self._client = client
 
     @cached_property
-    def _names_projects(self) -> bool:
-        """Whether the table has the column `project_id`: an earlier version created it without."""
-        return "project_id" in (stored_columns(self._client, LOAD_WINDOWS) or ())
+    def _columns(self) -> set[str]:
+        """The columns of the table: an earlier version created it without `project_id` or `project_name`."""
+        return stored_columns(self._client, LOAD_WINDOWS) or set()
 
     def sources(self, resource: Resource | None = None) -> set[str]:
         """Return the addresses of the services whose windows are recorded, of one resource or of all."""
@@ -60,17 +62,29 @@ class CoverageTable:
 
     # -- projects -----------------------------------------------------------------------------------------
 
-    def latest_project(self) -> int | None:
-        """Return the project of the latest load from the configured service; None if none was named."""
-        if not self._names_projects:
-            return None
+    def latest_projects(self) -> dict[str, int]:
+        """Return the project of the latest load by each key from the configured service, by the project's name."""
+        if "project_id" not in self._columns:
+            return {}
+        name = "project_name" if "project_name" in self._columns else f"'{DEFAULT_PROJECT}'"
+        named = f"source = %s AND {_COVERAGE} AND project_id IS NOT NULL"
         rows = run_statement(
             self._client,
-            f"SELECT project_id FROM {{{LOAD_WINDOWS}}} WHERE source = %s AND {_COVERAGE} AND project_id IS NOT NULL "
-            "ORDER BY loaded_at DESC LIMIT 1",
+            f"SELECT project_name, project_id FROM (SELECT {name} AS project_name, project_id, row_number() OVER "
+            f"(PARTITION BY {name} ORDER BY loaded_at DESC) AS place FROM {{{LOAD_WINDOWS}}} WHERE {named}) AS loads "
+            "WHERE place = 1",
             self.source,
         )
-        return int(rows[0][0]) if rows else None
+        return {str(name): int(project) for name, project in rows}
+
+    def projects(self, resource: Resource) -> set[int]:
+        """Return the projects whose loads of a resource are recorded, from any service."""
+        rows = run_statement(
+            self._client,
+            f"SELECT DISTINCT project_id FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND project_id IS NOT NULL",
+            resource.name,
+        )
+        return {row[0] for row in rows}
 
     def adopt(self, project: int) -> None:
         """Give the windows without a project to one: a version without the column `project_id` recorded them."""
@@ -81,9 +95,17 @@ class CoverageTable:
             self.source,
         )
 
+    def name_project(self) -> None:
+        """Name the project of windows without a name: a version that knew one key recorded them."""
+        run_statement(
+            self._client,
+            f"UPDATE {{{LOAD_WINDOWS}}} SET project_name = %s WHERE project_name IS NULL",
+            DEFAULT_PROJECT,
+        )
+
     # -- windows ------------------------------------------------------------------------------------------
 
-    def windows(self, resource: Resource, project: int | None, *, now: datetime, has_rows: bool) -> LoadedWindows:
+    def windows(self, resource: Resource, project: Project, *, now: datetime, has_rows: bool) -> LoadedWindows:
         """Return the windows of a resource that were loaded from the configured service.
 
         Windows that end after `now` do not count; a warning names the latest end. Nor do windows whose rows are gone.
@@ -94,9 +116,10 @@ class CoverageTable:
             now: The time, UTC.
             has_rows: Whether the resource's table has rows of the project.
         """
-        names, rows = self._select(*self._where(_COVERAGE, resource, project))
+        condition, *parameters = self._where(_COVERAGE, resource, project)
+        found = select_records(self._client, f"SELECT * FROM {{{LOAD_WINDOWS}}} WHERE {condition}", *parameters)
         # An earlier version created the table without `list_end`, and a reader cannot add it.
-        records = [{"list_end": None} | dict(zip(names, row, strict=True)) for row in rows]
+        records = [{"list_end": None} | record for record in found]
         windows = validate_windows(
             (
                 LoadedWindow(
@@ -120,24 +143,24 @@ class CoverageTable:
         return windows
 
     def record(
-        self, resource: Resource, project: int | None, window: Window, rows: int, list_end: datetime | None = None
+        self, resource: Resource, project: Project, window: Window, rows: int, list_end: datetime | None = None
     ) -> None:
         """Record that a window of a resource was loaded; its rows must be in the table by then.
 
         Args:
             resource: The resource.
-            project: The project that the rows name; None if they name none.
+            project: The project that the rows name.
             window: The window, without lookback.
             rows: Rows that the load read in the window.
             list_end: Time of the oldest row, UTC, if the service's list ended above the window's start.
         """
         self._insert(resource, window.start, window.end, rows, list_end, project)
 
-    def forget_windows(self, resource: Resource, project: int | None) -> None:
+    def forget_windows(self, resource: Resource, project: Project) -> None:
         """Delete all windows of a resource, because the rows that they speak of are gone."""
         self._delete(_COVERAGE, resource, project)
 
-    def forget_future_windows(self, resource: Resource, project: int | None, *, after: datetime) -> None:
+    def forget_future_windows(self, resource: Resource, project: Project, *, after: datetime) -> None:
         """Delete the windows that end after a time that has not come yet by any clock.
 
         Once that time comes, nothing would tell them from windows that were loaded.
@@ -167,36 +190,38 @@ class CoverageTable:
 
     # -- empty lists --------------------------------------------------------------------------------------
 
-    def empty_lists(self, resource: Resource, project: int | None) -> list[datetime]:
+    def empty_lists(self, resource: Resource, project: Project) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
         condition, *parameters = self._where(_EMPTY_LIST, resource, project)
         rows = run_statement(self._client, f"SELECT window_end FROM {{{LOAD_WINDOWS}}} WHERE {condition}", *parameters)
         return sorted(utc(seen_at) for (seen_at,) in rows)
 
-    def record_empty_list(self, resource: Resource, project: int | None, seen_at: datetime) -> None:
+    def record_empty_list(self, resource: Resource, project: Project, seen_at: datetime) -> None:
         """Record that the service listed no rows of a resource whose table has some. This covers nothing."""
         self._insert(resource, seen_at, seen_at, 0, None, project)
 
-    def forget_empty_lists(self, resource: Resource, project: int | None) -> None:
+    def forget_empty_lists(self, resource: Resource, project: Project) -> None:
         """Delete the records of empty lists, because the service lists rows again."""
         self._delete(_EMPTY_LIST, resource, project)
 
     # -- statements ---------------------------------------------------------------------------------------
 
-    def _where(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> tuple[Any, ...]:
+    def _where(self, condition: str, resource: Resource, project: Project, *parameters: Any) -> tuple[Any, ...]:
         """Return a condition for the rows of a resource and a project, and its parameters."""
-        if self._names_projects:
+        if "project_id" in self._columns:
             of_project, *values = recorded_for(resource, self.source, project)
         else:
             of_project, *values = "resource = %s AND source = %s", resource.name, self.source
+        if project.id is None and "project_name" in self._columns:
+            of_project, values = f"{of_project} AND project_name = %s", [*values, project.name]
         return (f"{of_project} AND {condition}", *values, *parameters)
 
-    def _delete(self, condition: str, resource: Resource, project: int | None, *parameters: Any) -> None:
+    def _delete(self, condition: str, resource: Resource, project: Project, *parameters: Any) -> None:
         where, *values = self._where(condition, resource, project, *parameters)
         run_statement(self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where}", *values)
 
     def _insert(self, resource: Resource, *values: Any) -> None:
-        """Insert a row as of now; `values`: window_start, window_end, rows_loaded, list_end, project_id."""
+        """Insert a row as of now; `values`: window_start, window_end, rows_loaded, list_end, the project."""
         *others, project = values
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
         places = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
@@ -207,11 +232,6 @@ class CoverageTable:
             self.source,
             *others,
             datetime.now(UTC),
-            project,
+            project.id,
+            project.name,
         )
-
-    def _select(self, condition: str, *parameters: Any) -> tuple[list[str], Sequence[Any]]:
-        """Return the names of the columns of `load_windows`, and the rows that meet a condition."""
-        statement = with_table_names(f"SELECT * FROM {{{LOAD_WINDOWS}}} WHERE {condition}", self._client)
-        with self._client.execute_query(statement, *parameters) as cursor:
-            return [str(column[0]).lower() for column in cursor.description], cursor.fetchall()

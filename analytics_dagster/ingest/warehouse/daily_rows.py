@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import DAILY_ROWS, DAILY_ROWS_COLUMNS
 from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
@@ -66,7 +67,7 @@ class DailyRows:
         self._client = client
         self._source = source
 
-    def count(self, resource: Resource, project: int | None, window: Window) -> DayCounts:
+    def count(self, resource: Resource, project: Project, window: Window) -> DayCounts:
         """Count the rows of each day that a window and its lookback touch, and of their lookback alone."""
         if window.start is None:
             return DayCounts(days=self._count(resource, project, end=_next_midnight(window.end)))
@@ -76,7 +77,7 @@ class DailyRows:
             lookback=self._count(resource, project, first, window.start) if resource.lookback else {},
         )
 
-    def record(self, resource: Resource, project: int | None, loaded: Window, *, before: DayCounts | None) -> None:
+    def record(self, resource: Resource, project: Project, loaded: Window, *, before: DayCounts | None) -> None:
         """Record the rows of the days that a load touched.
 
         A day that the window does not wholly cover keeps its shortfall, since the load did not ask for its other rows;
@@ -107,12 +108,12 @@ class DailyRows:
             f"{moment:%Y-%m-%d}",
         )
 
-    def forget(self, resource: Resource, project: int | None) -> None:
+    def forget(self, resource: Resource, project: Project) -> None:
         """Forget all days of a resource, because its rows are gone."""
         condition, *parameters = recorded_for(resource, self._source, project)
         run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition}", *parameters)
 
-    def shortfalls(self, resource: Resource, project: int | None) -> list[Shortfall]:
+    def shortfalls(self, resource: Resource, project: Project) -> list[Shortfall]:
         """Return the days that have fewer rows than their latest load left, oldest first."""
         if stored_columns(self._client, DAILY_ROWS) is None:
             return []  # no load of this version created it yet
@@ -124,7 +125,7 @@ class DailyRows:
         ]
 
     def _count(
-        self, resource: Resource, project: int | None, start: datetime | None = None, end: datetime | None = None
+        self, resource: Resource, project: Project, start: datetime | None = None, end: datetime | None = None
     ) -> dict[str, int]:
         """Return the number of rows of each day, by ISO date, from a time up to another."""
         condition, parameters = of_project(project)
@@ -137,16 +138,16 @@ class DailyRows:
         statement = f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1"
         return dict(run_statement(self._client, statement, *parameters, *moments))
 
-    def _recorded(self, resource: Resource, project: int | None) -> dict[str, int]:
+    def _recorded(self, resource: Resource, project: Project) -> dict[str, int]:
         condition, *parameters = recorded_for(resource, self._source, project)
         statement = f"SELECT day, row_count FROM {{{DAILY_ROWS}}} WHERE {condition}"
         return dict(run_statement(self._client, statement, *parameters))
 
-    def _replace(self, resource: Resource, project: int | None, day: str, rows: int) -> None:
+    def _replace(self, resource: Resource, project: Project, day: str, rows: int) -> None:
         condition, *parameters = recorded_for(resource, self._source, project)
         run_statement(self._client, f"DELETE FROM {{{DAILY_ROWS}}} WHERE {condition} AND day = %s", *parameters, day)
         names = ", ".join(column.name for column in DAILY_ROWS_COLUMNS)
-        values = (resource.name, self._source, project, day, rows)
+        values = (resource.name, self._source, project.id, day, rows)
         run_statement(self._client, f"INSERT INTO {{{DAILY_ROWS}}} ({names}) VALUES (%s, %s, %s, %s, %s)", *values)
 
 

@@ -21,6 +21,7 @@ from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from analytics_dagster.catalog import RESOURCES, Resource, table_columns
 from analytics_dagster.ingest.errors import WarehouseError
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTED_ROWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
@@ -87,7 +88,7 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
             forget_stored_schema(client.sql_client, pipeline)
             pipeline.run(_empty_tables())
             load_state = LoadState(client, settings.source_address)
-        if before and "project_id" not in before:
+        if before and "project_name" not in before:
             load_state.adopt_windows()
         yield load_state
 
@@ -111,17 +112,27 @@ class LoadState:
         self._client = client.sql_client
 
     def adopt_windows(self) -> None:
-        """Give the windows of a version without the column `project_id` to the only project in the tables.
+        """Give what a version for one project wrote without a project to the only project in the tables.
 
-        Where the tables have rows of several projects, nobody knows whose windows they are, and they cover nothing.
+        Where the tables have rows of several projects, nobody knows whose windows and rows they are: such windows cover
+        nothing.
         """
+        tables = [
+            resource
+            for resource in RESOURCES
+            if resource.incremental and resource.names_project and stored_columns(self._client, resource.name)
+        ]
         projects: set[int] = set()
-        for resource in RESOURCES:
-            if resource.incremental and resource.names_project and stored_columns(self._client, resource.name):
-                rows = run_statement(self._client, f"SELECT DISTINCT project_id FROM {{{resource.name}}}")
-                projects |= {row[0] for row in rows if row[0] is not None}
+        for resource in tables:
+            rows = run_statement(self._client, f"SELECT DISTINCT project_id FROM {{{resource.name}}}")
+            projects |= {row[0] for row in rows if row[0] is not None}
         if len(projects) == 1:
-            self.coverage.adopt(projects.pop())
+            (project,) = projects
+            self.coverage.adopt(project)
+            for resource in tables:
+                statement = f"UPDATE {{{resource.name}}} SET project_id = %s WHERE project_id IS NULL"
+                run_statement(self._client, statement, project)
+        self.coverage.name_project()
 
     def prepare_table(self, resource: Resource, pipeline: dlt.Pipeline) -> None:
         """Let the next run of a resource's pipeline load into its table: what the table lacks, dlt will create.
@@ -132,11 +143,11 @@ class LoadState:
         if adapt_table(self._job_client, resource.name, table_columns(resource)):
             forget_stored_schema(self._client, pipeline)
 
-    def has_rows(self, resource: Resource, project: int | None) -> bool:
+    def has_rows(self, resource: Resource, project: Project) -> bool:
         """Return whether a resource's table exists and has a row of a project."""
         return has_rows(self._client, resource, project)
 
-    def largest_key(self, resource: Resource, project: int | None, *, before: datetime) -> int | None:
+    def largest_key(self, resource: Resource, project: Project, *, before: datetime) -> int | None:
         """Return the largest primary key of a project's rows whose cursor is before a time; None if there are none."""
         (key,) = resource.primary_key
         condition, parameters = of_project(project)
@@ -169,25 +180,43 @@ class LoadState:
         )
         return {row_hash: utc(seen) for row_hash, seen in rows}
 
-    def lookup_values(self, resource: Resource, *, active_since: datetime) -> list[int]:
+    def foreign_ids(self, resource: Resource, ids: Sequence[int], project: int) -> dict[int, int]:
+        """Return the ids that rows of another project have, with that project; none before the table exists."""
+        key = resource.primary_key[-1]
+        # The bounds let the warehouse skip most of a large table; the ids are integers, so they need no parameters.
+        statement = (
+            f"SELECT {key}, min(project_id) FROM {{{resource.name}}} WHERE {key} BETWEEN {min(ids)} AND {max(ids)} "
+            f"AND {key} IN ({', '.join(map(str, ids))}) AND project_id <> %s GROUP BY {key}"
+        )
+        try:
+            return dict(run_statement(self._client, statement, project))
+        except DatabaseUndefinedRelation:
+            return {}
+
+    def lookup_values(self, resource: Resource, project: Project, *, active_since: datetime) -> list[int]:
         """Return the values for the requests of a resource with a lookup; none before their table exists."""
         assert resource.lookup
         lookup = resource.lookup
         active = " OR ".join(f"{column} >= %s" for column in lookup.active_by)
+        condition, parameters = of_project(project)
         try:
             rows = run_statement(
                 self._client,
-                f"SELECT DISTINCT {lookup.column} FROM {{{lookup.resource}}} WHERE {active} ORDER BY 1",
+                f"SELECT DISTINCT {lookup.column} FROM {{{lookup.resource}}} "
+                f"WHERE {condition} AND ({active}) ORDER BY 1",
+                *parameters,
                 *[active_since] * len(lookup.active_by),
             )
         except DatabaseUndefinedRelation:
             return []
         return [row[0] for row in rows]
 
-    def row_count(self, resource: Resource) -> int:
-        """Return the number of rows in a resource's table; 0 before it exists."""
+    def row_count(self, resource: Resource, project: Project | None = None) -> int:
+        """Return the number of rows in a resource's table, of one project or all; 0 before it exists."""
+        condition, parameters = of_project(project or Project())
+        statement = f"SELECT count(*) FROM {{{resource.name}}} WHERE {condition}"
         try:
-            return int(run_statement(self._client, f"SELECT count(*) FROM {{{resource.name}}}")[0][0])
+            return int(run_statement(self._client, statement, *parameters)[0][0])
         except DatabaseUndefinedRelation:
             return 0
 

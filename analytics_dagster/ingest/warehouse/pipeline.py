@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, cast
 
 import dlt
@@ -19,10 +20,14 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import DATASET, warehouse_location
 
 SqlClient = SqlClientBase[Any]
+
+_one_statement = Lock()
+"""A connection takes one statement at a time, and projects that are read side by side ask the load state."""
 
 
 def build_pipeline(
@@ -75,14 +80,22 @@ def with_table_names(statement: str, client: SqlClient) -> str:
 
 def run_statement(client: SqlClient, statement: str, *parameters: Any) -> Sequence[Any]:
     """Run a statement and return its rows; `{table}` in it becomes that table's qualified name."""
-    return client.execute_sql(with_table_names(statement, client), *parameters) or []
+    with _one_statement:
+        return client.execute_sql(with_table_names(statement, client), *parameters) or []
+
+
+def select_records(client: SqlClient, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+    """Run a query and return its rows by the names of their columns."""
+    with _one_statement, client.execute_query(with_table_names(statement, client), *parameters) as cursor:
+        names = [str(column[0]).lower() for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def stored_columns(client: SqlClient, table: str) -> set[str] | None:
     """Return the names of the columns of a table in the warehouse; None if there is no such table."""
     statement = with_table_names(f"SELECT * FROM {{{table}}} WHERE 1 = 0", client)
     try:
-        with client.execute_query(statement) as cursor:
+        with _one_statement, client.execute_query(statement) as cursor:
             return {str(column[0]).lower() for column in cursor.description}
     except DatabaseUndefinedRelation:
         return None
@@ -98,19 +111,19 @@ def forget_stored_schema(client: SqlClient, pipeline: dlt.Pipeline) -> None:
         run_statement(client, "DELETE FROM {_dlt_version} WHERE schema_name = %s", pipeline.pipeline_name)
 
 
-def of_project(project: int | None) -> tuple[str, list[int]]:
+def of_project(project: Project) -> tuple[str, list[int]]:
     """Return a condition for the rows of a project, and its parameters; rows without a project belong to any."""
-    return ("1 = 1", []) if project is None else ("(project_id = %s OR project_id IS NULL)", [project])
+    return ("1 = 1", []) if project.id is None else ("(project_id = %s OR project_id IS NULL)", [project.id])
 
 
-def recorded_for(resource: Resource, source: str, project: int | None) -> tuple[Any, ...]:
+def recorded_for(resource: Resource, source: str, project: Project) -> tuple[Any, ...]:
     """Return a condition for the loader's own records of a resource, a source and a project, and its parameters."""
-    if project is None:
+    if project.id is None:
         return ("resource = %s AND source = %s AND project_id IS NULL", resource.name, source)
-    return ("resource = %s AND source = %s AND project_id = %s", resource.name, source, project)
+    return ("resource = %s AND source = %s AND project_id = %s", resource.name, source, project.id)
 
 
-def has_rows(client: SqlClient, resource: Resource, project: int | None) -> bool:
+def has_rows(client: SqlClient, resource: Resource, project: Project) -> bool:
     """Return whether a resource's table exists and has a row of a project."""
     condition, parameters = of_project(project)
     try:

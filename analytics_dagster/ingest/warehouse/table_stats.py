@@ -17,6 +17,7 @@ from typing import Any
 
 from analytics_dagster.catalog import ColumnType, Resource, get_resource, table_columns
 from analytics_dagster.ingest.errors import WarehouseError
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import REJECTED_ROWS
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
@@ -197,18 +198,28 @@ class TableStats:
         )
         return dict(rows)
 
-    def windows(self, resource: Resource, *, now: datetime) -> LoadedWindows:
-        """Return the windows of a resource that were loaded from the configured service, of its latest project."""
-        project = self._project(resource)
+    def projects(self, names: Sequence[str]) -> list[Project]:
+        """Return projects of the settings, with the ids that their latest loads named."""
+        ids = self._coverage.latest_projects()
+        return [Project(name, ids.get(name)) for name in names]
+
+    def windows(self, resource: Resource, project: Project, *, now: datetime) -> LoadedWindows:
+        """Return the windows of a resource and a project that were loaded from the configured service."""
         return self._coverage.windows(resource, project, now=now, has_rows=has_rows(self._client, resource, project))
 
-    def empty_lists(self, resource: Resource) -> list[datetime]:
+    def empty_lists(self, resource: Resource, project: Project) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
-        return self._coverage.empty_lists(resource, self._project(resource))
+        return self._coverage.empty_lists(resource, project)
 
-    def shortfalls(self, resource: Resource) -> list[Shortfall]:
+    def shortfalls(self, resource: Resource, project: Project) -> list[Shortfall]:
         """Return the days with fewer rows than their latest load left; none where the cursor of rows moves."""
-        return [] if resource.cursor_moves else self._daily_rows.shortfalls(resource, self._project(resource))
+        return [] if resource.cursor_moves else self._daily_rows.shortfalls(resource, project)
+
+    def newest_read(self, resource: Resource, project: Project) -> datetime | None:
+        """Return the newest `read_at` of a project's rows, UTC; None if it has none."""
+        statement = f"SELECT max({self._name('read_at')}) FROM {_table(resource.name)} WHERE project_id = %s"
+        ((newest,),) = self._run(statement, project.id)
+        return newest and utc(newest)
 
     def owners(self, resource: Resource) -> set[int]:
         """Return the accounts or projects that the rows of a resource belong to; none if rows name neither."""
@@ -249,9 +260,6 @@ class TableStats:
         if stored_columns(self._client, _LOADS) is None:
             return False
         return bool(self._run(f"SELECT 1 FROM {_table(_LOADS)} WHERE load_id = %s", load_id))
-
-    def _project(self, resource: Resource) -> int | None:
-        return self._coverage.latest_project() if resource.incremental and resource.names_project else None
 
     def _sample(self, keys: str, *parameters: Any) -> KeySample:
         """Count the keys that a statement selects, and return the first few of them."""
