@@ -22,7 +22,7 @@ from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import ClockComparison
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
 from analytics_dagster.ingest.foreign_ids import ForeignIds
-from analytics_dagster.ingest.project_load import ProjectLoad
+from analytics_dagster.ingest.project_load import ProjectLoad, plan_windows
 from analytics_dagster.ingest.projects import KeyOwner, Project
 from analytics_dagster.ingest.settings import DEFAULT_PROJECT, Settings
 from analytics_dagster.ingest.source import Reading, build_source
@@ -274,6 +274,7 @@ class Load:
             AnalyticsApiError: The service refused a request that looked for the pieces of the window.
             EmptyListError: The service lists no rows, but the table has some.
         """
+        plan_windows(self.parts)
         under_way = [(part, part.readings()) for part in self.parts]
         due = self._advance(under_way)
         while due:
@@ -282,6 +283,9 @@ class Load:
             if self._foreign:
                 self._foreign.begin_run()
             readings = [reading for _, _, reading in due]
+            known_rejects = self._loader.load_state.known_rejects(self.resource)
+            for reading in readings:
+                reading.known_rejects = known_rejects
             yield build_source(readings, at_a_time=self._loader.settings.projects_at_a_time)
             for part, _, reading in due:
                 if reading.error:

@@ -13,7 +13,7 @@ nothing while the table has rows of the project.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -63,6 +63,8 @@ class ProjectLoad:
         clocks: The service's clock beside the loader's; None before the first reply with a `Date`.
         seconds: How long the project was read.
         error: The error that ended it; None if it did not fail.
+        plan: The plan of the window, which `plan_windows` makes; None for a resource without windows.
+        days_before: Rows of the days that the next piece touches, before it is loaded.
     """
 
     resource: Resource
@@ -82,9 +84,9 @@ class ProjectLoad:
     clocks: ClockComparison | None = None
     seconds: float = 0.0
     error: Exception | None = None
-    _plan: WindowPlan | None = None
-    _days_before: DayCounts = field(default_factory=DayCounts)
-    _days_project: Project | None = None
+    plan: WindowPlan | None = None
+    days_before: DayCounts = field(default_factory=DayCounts)
+    _days_project: Project = field(default_factory=Project)
     _began: float = field(default_factory=time.monotonic)
 
     @property
@@ -106,8 +108,8 @@ class ProjectLoad:
         """
         key_name = self.settings.key_name(account=self.resource.account_key)
         logger.info("%s: reading from %s, key from %s", self.label, self.settings.source_address, key_name)
-        if self.window:
-            yield from self._read_pieces(self.window)
+        if self.plan:
+            yield from self._read_pieces(self.plan)
         elif self.resource.complete_listing:
             yield from self._list_completely()
         else:
@@ -120,27 +122,18 @@ class ProjectLoad:
         return Reading(
             request=request,
             project_id=verified,
-            known_rejects=self.state.known_rejects(self.resource),
             find_foreign=self.find_foreign,
             **options,
         )
 
     # -- pieces of a window -------------------------------------------------------------------------------
 
-    def _read_pieces(self, window: Window) -> Iterator[Reading]:
+    def _read_pieces(self, plan: WindowPlan) -> Iterator[Reading]:
         """Yield a reading for each piece that is not loaded yet, and record each piece after it ran."""
-        plan = self._plan = WindowPlan(
-            self.resource,
-            self.settings,
-            self.state,
-            window,
-            loaded_since=self.loaded_since,
-            now=self.began_at,
-            project=self.project,
-        )
         replan: Replan = self._replan
         while plan.pieces:
-            self._days_before = self._count_days(plan.pieces[0])
+            if replan is keep_plan:
+                self.days_before = self._count_days(plan.pieces[0])
             reading = self._reading(plan.request(), replan=replan)
             yield reading
             replan = keep_plan
@@ -157,7 +150,7 @@ class ProjectLoad:
         Returns:
             The request for the first piece of the new plan; None if the plan stays.
         """
-        plan, presumed = self._plan, self.project
+        plan, presumed = self.plan, self.project
         assert plan
         planned = plan.pieces[0]
         if named:
@@ -172,7 +165,7 @@ class ProjectLoad:
         plan.cut()
         if plan.pieces[0] == planned:
             return None
-        self._days_before = self._count_days(plan.pieces[0])
+        self.days_before = self._count_days(plan.pieces[0])
         return plan.request()
 
     def _name_owner(self, named: set[int]) -> None:
@@ -209,7 +202,7 @@ class ProjectLoad:
                 self.resource,
                 project,
                 covered or piece,
-                before=self._days_before if project == self._days_project else None,
+                before=self.days_before if project.id == self._days_project.id else None,
             )
         if covered is None:
             return
@@ -242,9 +235,9 @@ class ProjectLoad:
     def _count_days(self, piece: Window) -> DayCounts:
         """Return the rows of the days that a piece touches, before it is loaded."""
         self._days_project = self.project
-        if self.resource.cursor_moves or not self.state.has_rows(self.resource, self.project):
+        if self.resource.cursor_moves:
             return DayCounts()
-        return self.state.daily_rows.count(self.resource, self.project, piece)
+        return self.state.count_days(self.resource, {self.project: piece})[self.project]
 
     def _rows(self) -> int:
         """Return the number of the project's rows in the table."""
@@ -255,6 +248,10 @@ class ProjectLoad:
     def passed(self) -> datetime:
         """The time of the beginning by the earlier of the clocks."""
         return min(self.began_at, self.clocks.service) if self.clocks else self.began_at
+
+    def note_days(self, days: DayCounts) -> None:
+        """Take the rows of the days that the first piece touches."""
+        self.days_before, self._days_project = days, self.project
 
     # -- complete listings --------------------------------------------------------------------------------
 
@@ -320,7 +317,7 @@ class ProjectLoad:
         clocks = compare_clocks(service, began_at=self.began_at, ended_at=datetime.now(UTC))
         if clocks.warning and not self.clocks:
             logger.warning("%s: %s", self.label, clocks.warning)
-        if self._plan and self._plan.has_future:
+        if self.plan and self.plan.has_future:
             after = max(clocks.service, clocks.loader) + CLOCK_TOLERANCE
             self.state.coverage.forget_future_windows(self.resource, self.project, after=after)
         return clocks
@@ -337,3 +334,33 @@ class ProjectLoad:
             if not values:
                 logger.info("%s: nothing to request; load %s first", self.label, resource.lookup.resource)
         return ReadRequest(resource=resource, settings=settings, window=None, now=self.began_at, lookup_values=values)
+
+
+def plan_windows(parts: Sequence[ProjectLoad]) -> None:
+    """Plan the windows of all parts of a load, with a few statements for all: a tick can have a hundred projects."""
+    first = parts[0]
+    window, resource, state = first.window, first.resource, first.state
+    if window is None:
+        return
+    projects = {part.owner.name: part.project for part in parts}
+    windows = state.windows(resource, list(projects.values()), now=first.began_at, since=window.start)
+    for part in parts:
+        part.plan = WindowPlan(
+            resource,
+            part.settings,
+            state,
+            window,
+            loaded_since=part.loaded_since,
+            now=part.began_at,
+            project=part.project,
+            windows=windows[part.project],
+        )
+    plans = {part.project: part.plan for part in parts if part.plan and part.plan.pieces}
+    bounds = {project: before for project, plan in plans.items() if (before := plan.wants_key_before)}
+    keys = state.largest_keys(resource, bounds) if bounds else {}
+    for project, before in bounds.items():
+        plans[project].known_keys[before] = keys.get(project)
+    if plans and not resource.cursor_moves:
+        days = state.count_days(resource, {project: plan.pieces[0] for project, plan in plans.items()})
+        for part in parts:
+            part.note_days(days.get(part.project, DayCounts()))

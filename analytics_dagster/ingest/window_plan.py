@@ -1,6 +1,8 @@
 """The plan of a window: the part of it that coverage lacks, cut into pieces, and the request to read each.
 
-    plan = WindowPlan(resource, settings, load_state, window, loaded_since=None, now=now, project=Project("web", 1001))
+    plan = WindowPlan(
+        resource, settings, load_state, window, loaded_since=None, now=now, project=project, windows=windows
+    )
     while plan.pieces:
         pipeline.run(build_source([Reading(request=plan.request())]))
         plan.pieces.popleft()
@@ -22,7 +24,7 @@ from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import service_address
 from analytics_dagster.ingest.warehouse.load_state import LoadState
-from analytics_dagster.ingest.windows import Window, loaded_through
+from analytics_dagster.ingest.windows import LoadedWindows, Window, loaded_through
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +40,17 @@ class WindowPlan:
         loaded_since: Coverage recorded since this time is not loaded again, UTC; None to load the whole window.
         now: When the load began, UTC.
         project: The project whose coverage counts.
+        windows: Its coverage.
 
     Attributes:
         pieces: The pieces that are not loaded yet, oldest first.
         has_future: Whether recorded coverage ends in the future.
         size: Phrase on the rows of all pieces, for the log.
         looks: Requests that looked for pieces.
+        known_keys: Largest keys of rows that are known before some times: others are looked up.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a fact of the load
         self,
         resource: Resource,
         settings: Settings,
@@ -56,6 +60,7 @@ class WindowPlan:
         loaded_since: datetime | None,
         now: datetime,
         project: Project,
+        windows: LoadedWindows,
     ) -> None:
         self.pieces: deque[Window] = deque()
         self.has_future = False
@@ -71,14 +76,22 @@ class WindowPlan:
         self._keep_from = settings.keep_from(resource, now)
         self._resumes = False
         self._project = project
-        if wanted := self._find_wanted():
+        self.known_keys: dict[datetime, int | None] = {}
+        if wanted := self._find_wanted(windows):
             self.pieces.append(wanted)
 
     def change_project(self, project: Project) -> None:
         """Plan by the coverage of another project. If that covers the window, it is read all the same."""
         self._project = project
-        if wanted := self._find_wanted():
+        self.known_keys.clear()
+        windows = self._state.windows(self._resource, [project], now=self._now)[project]
+        if wanted := self._find_wanted(windows):
             self.pieces = deque([wanted])
+
+    @property
+    def wants_key_before(self) -> datetime | None:
+        """The time before which the largest key of rows must be known to request the next piece; None if none must."""
+        return self.pieces[0].start if self.pieces and self._resource.key_grows and self._resumes else None
 
     def cut(self) -> None:
         """Cut the window into pieces if it is long.
@@ -119,15 +132,22 @@ class WindowPlan:
             wanted = piece.looking_back(resource.lookback)
             if self._keep_from and wanted.start and wanted.start < self._keep_from:
                 wanted = Window(start=self._keep_from, end=wanted.end)
-            if resource.key_grows and self._resumes:
-                known_key = self._state.largest_key(resource, self._project, before=piece.start)
+            if (before := self.wants_key_before) is not None:
+                known_key = self._find_key(before)
         elif piece.end < self._now:
             wanted = piece
         return ReadRequest(
             resource=resource, settings=self._settings, window=wanted, now=self._now, known_key=known_key
         )
 
-    def _find_wanted(self) -> Window | None:
+    def _find_key(self, before: datetime) -> int | None:
+        """Return the largest key of the project's rows before a time; None if there are none."""
+        if before not in self.known_keys:
+            found = self._state.largest_keys(self._resource, {self._project: before})
+            self.known_keys[before] = found.get(self._project)
+        return self.known_keys[before]
+
+    def _find_wanted(self, windows: LoadedWindows) -> Window | None:
         """Return the part of the window to load; None if it is covered, or older than the rows to keep."""
         window, state = self._window, self._state
         self._resumes = False
@@ -137,8 +157,6 @@ class WindowPlan:
                 logger.info("%s: nothing to load: keep_days keeps no rows before %s", self._label, oldest)
                 return None
             window = Window(start=self._keep_from, end=window.end)
-        has_rows = state.has_rows(self._resource, self._project)
-        windows = state.coverage.windows(self._resource, self._project, now=self._now, has_rows=has_rows)
         self.has_future = self.has_future or bool(windows.future)
         if windows.void:
             logger.warning(

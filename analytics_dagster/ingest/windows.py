@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 """A time before every other."""
 
-_END = datetime.max.replace(tzinfo=UTC)
+END = datetime.max.replace(tzinfo=UTC)
+"""A time after every other."""
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """Difference of two clocks that is tolerated: a larger one is reported, or makes a recorded window invalid."""
@@ -123,7 +124,7 @@ def loaded_through(windows: Iterable[Window], start: datetime) -> datetime:
         windows: Loaded windows, in any order, overlapping or not.
         start: Start of the coverage, UTC.
     """
-    first_gap = next(gaps(windows, Window(start=start, end=_END)))
+    first_gap = next(gaps(windows, Window(start=start, end=END)))
     assert first_gap.start is not None
     return first_gap.start
 

@@ -305,9 +305,9 @@ def test_only_loads_that_resume_at_the_end_of_coverage_know_a_key(
 def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
     resource = get_resource("deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, projects.Project(), before=START) is None
+        assert load_state.largest_keys(resource, {projects.Project(): START}) == {}
     tick()
     with duckdb.connect(str(project.warehouse)) as connection:
         connection.execute("DELETE FROM analytics.deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
-        assert load_state.largest_key(resource, projects.Project(), before=START) is None
+        assert load_state.largest_keys(resource, {projects.Project(): START}) == {}

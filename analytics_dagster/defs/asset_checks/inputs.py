@@ -66,15 +66,16 @@ class CheckInputs:
             return [Project()]
         return self.tables.projects(self.settings.project_names)
 
-    def windows(self, project: Project) -> LoadedWindows:
-        """Return the loaded windows of a project."""
-        return self.tables.windows(self.resource, project, now=self.now)
+    @cached_property
+    def windows(self) -> Mapping[Project, LoadedWindows]:
+        """The loaded windows of the resource, by project."""
+        return self.tables.windows(self.resource, self.projects, now=self.now)
 
     def coverage(self, project: Project) -> Coverage | None:
         """Return the end of what is loaded of a project: of the windows, or else the last load; None without a load."""
         if self.resource.incremental:
             start = coverage_start(self.resource.freshness, start_date=self.settings.start_date, now=self.now)
-            windows = self.windows(project)
+            windows = self.windows[project]
             loaded = windows.valid or windows.future or windows.void
             return coverage_of_windows(windows.valid, start) if loaded else None
         loaded_at = self._last_load(project)

@@ -92,7 +92,7 @@ def _evaluate_complete_history(inputs: CheckInputs) -> dg.AssetCheckResult:
         inputs.projects,
         lambda project: freshness.evaluate_complete_history(
             inputs.resource,
-            inputs.windows(project),
+            inputs.windows[project],
             build_partitions(inputs.settings),
             keep_from=inputs.settings.keep_from(inputs.resource, inputs.now),
             shortfalls=inputs.tables.shortfalls(inputs.resource, project),

@@ -1,7 +1,7 @@
 """Coverage: the table `load_windows`, with the loaded windows of each resource, and its records of empty lists.
 
     coverage.record(resource, project, window, rows=65)
-    windows = coverage.windows(resource, project, now=now, has_rows=True)
+    windows = coverage.windows(resource, [project], now=now, with_rows=[project])[project]
     through = loaded_through(windows.valid, start)
 
 A window belongs to a resource, a source and a project: the id that the rows of its load named, so that no window speaks
@@ -11,6 +11,7 @@ https://dlthub.com/docs/general-usage/dataset-access/sql-client
 """
 
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -22,10 +23,10 @@ from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOAD_WINDOWS_COLUMNS
 from analytics_dagster.ingest.settings import DEFAULT_PROJECT
 from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
-    recorded_for,
     run_statement,
     select_records,
     stored_columns,
+    timestamp_literal,
     utc,
 )
 from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window, validate_windows
@@ -105,23 +106,39 @@ class CoverageTable:
 
     # -- windows ------------------------------------------------------------------------------------------
 
-    def windows(self, resource: Resource, project: Project, *, now: datetime, has_rows: bool) -> LoadedWindows:
-        """Return the windows of a resource that were loaded from the configured service.
+    def windows(
+        self,
+        resource: Resource,
+        projects: Collection[Project],
+        *,
+        now: datetime,
+        with_rows: Collection[Project],
+        since: datetime | None = None,
+    ) -> dict[Project, LoadedWindows]:
+        """Return the windows of a resource that were loaded from the configured service, by project.
 
         Windows that end after `now` do not count; a warning names the latest end. Nor do windows whose rows are gone.
 
         Args:
             resource: The resource.
-            project: The project.
+            projects: The projects.
             now: The time, UTC.
-            has_rows: Whether the resource's table has rows of the project.
+            with_rows: The projects of which the resource's table has rows.
+            since: Time before which windows may end to be left out, unless their rows are gone, UTC; None for all.
         """
-        condition, *parameters = self._where(_COVERAGE, resource, project)
+        condition, *parameters = self._where(_COVERAGE, resource, *projects)
+        if since and set(projects) <= set(with_rows):
+            condition += f" AND window_end > {timestamp_literal(since)}"
         found = select_records(self._client, f"SELECT * FROM {{{LOAD_WINDOWS}}} WHERE {condition}", *parameters)
-        # An earlier version created the table without `list_end`, and a reader cannot add it.
-        records = [{"list_end": None} | record for record in found]
-        windows = validate_windows(
-            (
+        by_project: dict[Project, list[LoadedWindow]] = {project: [] for project in projects}
+        by_id = {project.id: project for project in projects if project.id is not None}
+        by_name = {project.name: project for project in projects if project.id is None}
+        for stored in found:
+            # An earlier version created the table without these columns, and a reader cannot add them.
+            record = {"list_end": None, "project_id": None, "project_name": None} | stored
+            name = record["project_name"] or DEFAULT_PROJECT
+            project = by_id.get(record["project_id"]) or by_name.get(name) or next(iter(projects))
+            by_project[project].append(
                 LoadedWindow(
                     start=record["window_start"] and utc(record["window_start"]),
                     end=utc(record["window_end"]),
@@ -129,18 +146,18 @@ class CoverageTable:
                     list_end=record["list_end"] and utc(record["list_end"]),
                     loaded_at=utc(record["loaded_at"]),
                 )
-                for record in records
-            ),
-            now=now,
-            has_rows=has_rows,
-        )
-        if windows.future:
+            )
+        validated = {
+            project: validate_windows(windows, now=now, has_rows=project in with_rows)
+            for project, windows in by_project.items()
+        }
+        if future := [window.end for windows in validated.values() for window in windows.future]:
             logger.warning(
                 "%s: recorded coverage ends in the future, at %s, and is ignored: the clock of an earlier load was "
                 "ahead. It is now %s by this machine's clock; check that this is right.",
-                resource.name, format_moment(max(window.end for window in windows.future)), format_moment(now),
+                resource.name, format_moment(max(future)), format_moment(now),
             )  # fmt: skip
-        return windows
+        return validated
 
     def record(
         self, resource: Resource, project: Project, window: Window, rows: int, list_end: datetime | None = None
@@ -206,19 +223,25 @@ class CoverageTable:
 
     # -- statements ---------------------------------------------------------------------------------------
 
-    def _where(self, condition: str, resource: Resource, project: Project, *parameters: Any) -> tuple[Any, ...]:
-        """Return a condition for the rows of a resource and a project, and its parameters."""
-        if "project_id" in self._columns:
-            of_project, *values = recorded_for(resource, self.source, project)
-        else:
-            of_project, *values = "resource = %s AND source = %s", resource.name, self.source
-        if project.id is None and "project_name" in self._columns:
-            of_project, values = f"{of_project} AND project_name = %s", [*values, project.name]
-        return (f"{of_project} AND {condition}", *values, *parameters)
+    def _where(self, condition: str, resource: Resource, *projects: Project) -> tuple[Any, ...]:
+        """Return a condition for the rows of a resource and of projects, and its parameters."""
+        where = f"resource = %s AND source = %s AND {condition}"
+        if "project_id" not in self._columns:
+            return (where, resource.name, self.source)
+        choices, names = [], [project.name for project in projects if project.id is None]
+        if ids := [str(project.id) for project in projects if project.id is not None]:
+            choices.append(f"project_id IN ({', '.join(ids)})")
+        if names and "project_name" in self._columns:
+            choices.append(f"project_id IS NULL AND project_name IN ({', '.join(['%s'] * len(names))})")
+        elif names:
+            choices, names = [*choices, "project_id IS NULL"], []
+        return (f"{where} AND ({' OR '.join(choices)})", resource.name, self.source, *names)
 
     def _delete(self, condition: str, resource: Resource, project: Project, *parameters: Any) -> None:
-        where, *values = self._where(condition, resource, project, *parameters)
-        run_statement(self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where}", *values)
+        where, *values = self._where("1 = 1", resource, project)
+        run_statement(
+            self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where} AND {condition}", *values, *parameters
+        )
 
     def _insert(self, resource: Resource, *values: Any) -> None:
         """Insert a row as of now; `values`: window_start, window_end, rows_loaded, list_end, the project."""

@@ -1,6 +1,6 @@
 """Rows by day: the table `daily_rows` remembers how many rows each load left, so that rows that vanish are noticed.
 
-    before = daily_rows.count(resource, project, window)
+    before = daily_rows.count(resource, {project: window})[project]
     ...  # the load
     daily_rows.record(resource, project, window, before=before)
     shortfalls = daily_rows.shortfalls(resource, project)
@@ -11,6 +11,7 @@ Only for resources whose cursor stays: a row whose cursor moves leaves its day.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.projects import Project
@@ -21,8 +22,9 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     recorded_for,
     run_statement,
     stored_columns,
+    timestamp_literal,
 )
-from analytics_dagster.ingest.windows import Window, midnight
+from analytics_dagster.ingest.windows import BEGINNING, END, Window, midnight
 
 _DAY = timedelta(days=1)
 
@@ -55,6 +57,13 @@ class DayCounts:
     lookback: Mapping[str, int] = field(default_factory=dict)
 
 
+class Span(NamedTuple):
+    """Two times, UTC, the first one inside; None for no bound."""
+
+    start: datetime | None
+    end: datetime | None
+
+
 class DailyRows:
     """The table `daily_rows`.
 
@@ -67,15 +76,25 @@ class DailyRows:
         self._client = client
         self._source = source
 
-    def count(self, resource: Resource, project: Project, window: Window) -> DayCounts:
-        """Count the rows of each day that a window and its lookback touch, and of their lookback alone."""
-        if window.start is None:
-            return DayCounts(days=self._count(resource, project, end=_next_midnight(window.end)))
-        first = window.start - resource.lookback
-        return DayCounts(
-            days=self._count(resource, project, midnight(first.date()), _next_midnight(window.end)),
-            lookback=self._count(resource, project, first, window.start) if resource.lookback else {},
-        )
+    def count(self, resource: Resource, windows: Mapping[Project, Window]) -> dict[Project, DayCounts]:
+        """Count the rows of each day that windows and their lookback touch, and of their lookback alone, by project."""
+        days = {
+            project: Span(
+                None if window.start is None else midnight((window.start - resource.lookback).date()),
+                _next_midnight(window.end),
+            )
+            for project, window in windows.items()
+        }
+        lookbacks = {
+            project: Span(window.start - resource.lookback, window.start)
+            for project, window in windows.items()
+            if window.start is not None and resource.lookback
+        }
+        by_day, within_lookback = self._count(resource, days), self._count(resource, lookbacks)
+        return {
+            project: DayCounts(days=by_day.get(project, {}), lookback=within_lookback.get(project, {}))
+            for project in windows
+        }
 
     def record(self, resource: Resource, project: Project, loaded: Window, *, before: DayCounts | None) -> None:
         """Record the rows of the days that a load touched.
@@ -89,7 +108,7 @@ class DailyRows:
             loaded: The window, without lookback; its rows must be in the table by now.
             before: The counts of the same window before the load; None if they are of another project.
         """
-        recorded, after = self._recorded(resource, project), self.count(resource, project, loaded)
+        recorded, after = self._recorded(resource, project), self.count(resource, {project: loaded})[project]
         for day, rows in after.days.items():
             start = midnight(date.fromisoformat(day))
             whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
@@ -117,26 +136,42 @@ class DailyRows:
         """Return the days that have fewer rows than their latest load left, oldest first."""
         if stored_columns(self._client, DAILY_ROWS) is None:
             return []  # no load of this version created it yet
-        counted = self._count(resource, project)
+        counted = self._count(resource, {project: Span(None, None)})[project]
         return [
             Shortfall(day=date.fromisoformat(day), rows=counted.get(day, 0), recorded=rows)
             for day, rows in sorted(self._recorded(resource, project).items())
             if counted.get(day, 0) < rows
         ]
 
-    def _count(
-        self, resource: Resource, project: Project, start: datetime | None = None, end: datetime | None = None
-    ) -> dict[str, int]:
-        """Return the number of rows of each day, by ISO date, from a time up to another."""
-        condition, parameters = of_project(project)
-        moments: list[datetime] = []
-        for bound, moment in ((">=", start), ("<", end)):
-            if moment:
-                condition += f" AND {resource.cursor} {bound} %s"
-                moments.append(moment)
+    def _count(self, resource: Resource, spans: Mapping[Project, Span]) -> dict[Project, dict[str, int]]:
+        """Return the number of rows of each day, by ISO date, within a span of each project."""
         day = f"CAST(CAST({resource.cursor} AT TIME ZONE 'UTC' AS DATE) AS VARCHAR)"
-        statement = f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1"
-        return dict(run_statement(self._client, statement, *parameters, *moments))
+        if len(spans) == 1:
+            ((project, span),) = spans.items()
+            condition, parameters = of_project(project)
+            for bound, moment in ((">=", span.start), ("<", span.end)):
+                condition += f" AND {resource.cursor} {bound} {timestamp_literal(moment)}" if moment else ""
+            statement = f"SELECT {day}, count(*) FROM {{{resource.name}}} WHERE {condition} GROUP BY 1"
+            return {project: dict(run_statement(self._client, statement, *parameters))}
+        counts: dict[Project, dict[str, int]] = {project: {} for project in spans}
+        named = {project.id: project for project in spans if project.id is not None}
+        if not named:
+            return counts
+        values = ", ".join(
+            f"({project.id}, {timestamp_literal(spans[project].start or BEGINNING)}, "
+            f"{timestamp_literal(spans[project].end or END)})"
+            for project in named.values()
+        )
+        first = min(spans[project].start or BEGINNING for project in named.values())
+        statement = (
+            f"SELECT project_id, {day}, count(*) FROM {{{resource.name}}} "
+            f"JOIN (VALUES {values}) AS spans (project, first, after) ON project_id = spans.project "
+            f"WHERE {resource.cursor} >= spans.first AND {resource.cursor} < spans.after "
+            f"AND {resource.cursor} >= {timestamp_literal(first)} GROUP BY 1, 2"
+        )
+        for project, found, count in run_statement(self._client, statement):
+            counts[named[project]][found] = count
+        return counts
 
     def _recorded(self, resource: Resource, project: Project) -> dict[str, int]:
         condition, *parameters = recorded_for(resource, self._source, project)

@@ -8,7 +8,7 @@ It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usag
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,18 +25,20 @@ from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTED_ROWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
-from analytics_dagster.ingest.warehouse.daily_rows import DailyRows
+from analytics_dagster.ingest.warehouse.daily_rows import DailyRows, DayCounts
 from analytics_dagster.ingest.warehouse.location import warehouse_location
 from analytics_dagster.ingest.warehouse.pipeline import (
     build_pipeline,
     forget_stored_schema,
-    has_rows,
     of_project,
+    projects_with_rows,
     run_statement,
     stored_columns,
+    timestamp_literal,
     utc,
 )
 from analytics_dagster.ingest.warehouse.tables import adapt_table
+from analytics_dagster.ingest.windows import LoadedWindows, Window
 
 logger = logging.getLogger(__name__)
 
@@ -143,20 +145,50 @@ class LoadState:
         if adapt_table(self._job_client, resource.name, table_columns(resource)):
             forget_stored_schema(self._client, pipeline)
 
-    def has_rows(self, resource: Resource, project: Project) -> bool:
-        """Return whether a resource's table exists and has a row of a project."""
-        return has_rows(self._client, resource, project)
+    def windows(
+        self, resource: Resource, projects: Collection[Project], *, now: datetime, since: datetime | None = None
+    ) -> dict[Project, LoadedWindows]:
+        """Return the loaded windows of a resource by project, as `CoverageTable.windows` does."""
+        with_rows = projects_with_rows(self._client, resource, projects)
+        return self.coverage.windows(resource, projects, now=now, with_rows=with_rows, since=since)
 
-    def largest_key(self, resource: Resource, project: Project, *, before: datetime) -> int | None:
-        """Return the largest primary key of a project's rows whose cursor is before a time; None if there are none."""
-        (key,) = resource.primary_key
-        condition, parameters = of_project(project)
-        statement = f"SELECT max({key}) FROM {{{resource.name}}} WHERE {condition} AND {resource.cursor} < %s"
+    def count_days(self, resource: Resource, windows: Mapping[Project, Window]) -> dict[Project, DayCounts]:
+        """Return the rows of the days that windows touch, by project; none before the table exists."""
         try:
-            ((largest,),) = run_statement(self._client, statement, *parameters, before)
+            return self.daily_rows.count(resource, windows)
         except DatabaseUndefinedRelation:
-            return None
-        return largest if largest is None else int(largest)
+            return {project: DayCounts() for project in windows}
+
+    def largest_keys(self, resource: Resource, before: Mapping[Project, datetime]) -> dict[Project, int]:
+        """Return the largest primary key of each project's rows whose cursor is before a time of it; none without rows.
+
+        Rows without a project count as those of a project alone.
+        """
+        (key,) = resource.primary_key
+        if len(before) == 1:
+            ((project, moment),) = before.items()
+            condition, parameters = of_project(project)
+            condition += f" AND {resource.cursor} < {timestamp_literal(moment)}"
+            rows = self._rows_or_none(f"SELECT max({key}) FROM {{{resource.name}}} WHERE {condition}", *parameters)
+            largest = rows[0][0] if rows else None
+            return {} if largest is None else {project: int(largest)}
+        named = {project.id: project for project in before if project.id is not None}
+        if not named:
+            return {}
+        values = ", ".join(f"({project.id}, {timestamp_literal(before[project])})" for project in named.values())
+        rows = self._rows_or_none(
+            f"SELECT project_id, max({key}) FROM {{{resource.name}}} "
+            f"JOIN (VALUES {values}) AS bounds (project, before) ON project_id = bounds.project "
+            f"WHERE {resource.cursor} < bounds.before GROUP BY 1"
+        )
+        return {named[project]: int(largest) for project, largest in rows}
+
+    def _rows_or_none(self, statement: str, *parameters: Any) -> Sequence[Any]:
+        """Run a query and return its rows; none before its table exists."""
+        try:
+            return run_statement(self._client, statement, *parameters)
+        except DatabaseUndefinedRelation:
+            return ()
 
     def delete_before(self, resource: Resource, moment: datetime) -> int:
         """Delete the rows of a resource whose cursor is before a moment; return how many.

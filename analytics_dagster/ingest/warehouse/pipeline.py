@@ -8,7 +8,7 @@ https://dlthub.com/docs/general-usage/pipeline
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
@@ -123,13 +123,34 @@ def recorded_for(resource: Resource, source: str, project: Project) -> tuple[Any
     return ("resource = %s AND source = %s AND project_id = %s", resource.name, source, project.id)
 
 
-def has_rows(client: SqlClient, resource: Resource, project: Project) -> bool:
-    """Return whether a resource's table exists and has a row of a project."""
-    condition, parameters = of_project(project)
+def projects_with_rows(client: SqlClient, resource: Resource, projects: Collection[Project]) -> set[Project]:
+    """Return the projects that have a row in a resource's table; none before it exists."""
+    named = {project.id: project for project in projects if project.id is not None}
+    found = set[Project]()
     try:
-        return bool(run_statement(client, f"SELECT 1 FROM {{{resource.name}}} WHERE {condition} LIMIT 1", *parameters))
+        if named:
+            ids = ", ".join(f"({project})" for project in named)
+            statement = (
+                f"SELECT id FROM (VALUES {ids}) AS projects (id) "
+                f"WHERE EXISTS (SELECT 1 FROM {{{resource.name}}} AS rows WHERE rows.project_id = projects.id)"
+            )
+            found = {named[row[0]] for row in run_statement(client, statement)}
+            # Rows without a project belong to any.
+            if len(found) < len(named) and run_statement(
+                client, f"SELECT 1 FROM {{{resource.name}}} WHERE project_id IS NULL LIMIT 1"
+            ):
+                found = set(named.values())
+        unnamed = set(projects) - set(named.values())
+        if unnamed and run_statement(client, f"SELECT 1 FROM {{{resource.name}}} LIMIT 1"):
+            found |= unnamed
     except DatabaseUndefinedRelation:
-        return False
+        return set()
+    return found
+
+
+def timestamp_literal(moment: datetime) -> str:
+    """Return a time as a literal of SQL, which DuckDB and PostgreSQL both take."""
+    return f"TIMESTAMP WITH TIME ZONE '{moment.astimezone(UTC).isoformat()}'"
 
 
 def utc(moment: datetime) -> datetime:

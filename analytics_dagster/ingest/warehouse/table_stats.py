@@ -26,7 +26,7 @@ from analytics_dagster.ingest.warehouse.location import DATASET
 from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
     build_pipeline,
-    has_rows,
+    projects_with_rows,
     stored_columns,
     utc,
     with_table_names,
@@ -203,9 +203,12 @@ class TableStats:
         ids = self._coverage.latest_projects()
         return [Project(name, ids.get(name)) for name in names]
 
-    def windows(self, resource: Resource, project: Project, *, now: datetime) -> LoadedWindows:
-        """Return the windows of a resource and a project that were loaded from the configured service."""
-        return self._coverage.windows(resource, project, now=now, has_rows=has_rows(self._client, resource, project))
+    def windows(
+        self, resource: Resource, projects: Sequence[Project], *, now: datetime
+    ) -> Mapping[Project, LoadedWindows]:
+        """Return the windows of a resource that were loaded from the configured service, by project."""
+        with_rows = projects_with_rows(self._client, resource, projects)
+        return self._coverage.windows(resource, projects, now=now, with_rows=with_rows)
 
     def empty_lists(self, resource: Resource, project: Project) -> list[datetime]:
         """Return the times, oldest first, at which the service listed no rows, since it last listed any."""
