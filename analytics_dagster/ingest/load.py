@@ -11,7 +11,7 @@ nothing while the table has rows.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,6 +41,8 @@ from analytics_dagster.ingest.windows import BEGINNING, CLOCK_TOLERANCE, Window
 logger = logging.getLogger(__name__)
 
 _NOTHING_READ = RowCounts().as_dict() | asdict(Traffic())
+_PROJECT_NAME = "default"
+"""The name of the project of a plain `api_key`, by which its loads are locked."""
 _SUMMED = ("read", "typed", "loaded", "rejected", "requests", "retries")
 
 
@@ -117,8 +119,9 @@ def open_loader(settings: Settings) -> Iterator["Loader"]:
         write_lock(settings) as location,
         working_files() as folder,
         open_load_state(settings, pipelines_dir=folder) as load_state,
+        ExitStack() as held,
     ):
-        yield Loader(settings, location, load_state, load_state.coverage.latest_project(), folder)
+        yield Loader(settings, location, load_state, load_state.coverage.latest_project(), folder, held)
 
 
 @dataclass
@@ -138,6 +141,7 @@ class Loader:
     load_state: LoadState
     latest_project: int | None
     _working_files: str
+    _held: ExitStack
     project: int | None = None
 
     def begin(
@@ -157,6 +161,8 @@ class Loader:
             loaded_since: Count only coverage that was recorded since a time, UTC: an earlier run of the same load
                 began then.
         """
+        self._held.close()  # what a load that failed still holds
+        self._held.enter_context(self.load_state.hold(self.settings, resource, _PROJECT_NAME))
         now = datetime.now(UTC)
         if not resource.incremental:
             window = None
@@ -174,6 +180,10 @@ class Loader:
             resumes=resume,
             _loader=self,
         )
+
+    def release(self) -> None:
+        """Let other processes load what the last load held."""
+        self._held.close()
 
 
 @dataclass(kw_only=True)
@@ -256,6 +266,7 @@ class Load:
             self.resource.name, report.rows_loaded, report.new_rows, report.rows_rejected,
             report.requests, report.seconds,
         )  # fmt: skip
+        self._loader.release()
         return report
 
     def _prune(self) -> int:

@@ -9,7 +9,7 @@ It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usag
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.daily_rows import DailyRows
 from analytics_dagster.ingest.warehouse.location import warehouse_location
+from analytics_dagster.ingest.warehouse.lock import load_lock, setup_lock
 from analytics_dagster.ingest.warehouse.pipeline import (
     build_pipeline,
     forget_stored_schema,
@@ -75,20 +76,21 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
         if not isinstance(client, SqlJobClientBase):
             raise SqlClientNotAvailable("pipeline", pipeline.pipeline_name, warehouse_location(settings).kind)
         load_state = LoadState(client, settings.source_address)
-        before = stored_columns(client.sql_client, LOAD_WINDOWS)
-        sources = load_state.coverage.sources() if before else set()
-        if sources and settings.sandbox != (SANDBOX in sources):
-            raise WarehouseError(
-                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
-                "be mixed with them. Set base_url or the destination's credentials."
-            )
-        incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
-        if incomplete:
-            forget_stored_schema(client.sql_client, pipeline)
-            pipeline.run(_empty_tables())
-            load_state = LoadState(client, settings.source_address)
-        if before and "project_id" not in before:
-            load_state.adopt_windows()
+        with setup_lock(client.sql_client):
+            before = stored_columns(client.sql_client, LOAD_WINDOWS)
+            sources = load_state.coverage.sources() if before else set()
+            if sources and settings.sandbox != (SANDBOX in sources):
+                raise WarehouseError(
+                    f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must "
+                    "not be mixed with them. Set base_url or the destination's credentials."
+                )
+            incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
+            if incomplete:
+                forget_stored_schema(client.sql_client, pipeline)
+                pipeline.run(_empty_tables())
+                load_state = LoadState(client, settings.source_address)
+            if before and "project_id" not in before:
+                load_state.adopt_windows()
         yield load_state
 
 
@@ -122,6 +124,10 @@ class LoadState:
                 projects |= {row[0] for row in rows if row[0] is not None}
         if len(projects) == 1:
             self.coverage.adopt(projects.pop())
+
+    def hold(self, settings: Settings, resource: Resource, *project_names: str) -> AbstractContextManager[None]:
+        """Return a context that holds what a load of a resource and of projects writes: see `load_lock`."""
+        return load_lock(self._client, settings, resource.name, project_names)
 
     def prepare_table(self, resource: Resource, pipeline: dlt.Pipeline) -> None:
         """Let the next run of a resource's pipeline load into its table: what the table lacks, dlt will create.
