@@ -32,14 +32,17 @@ def accept_merge_jobs(capabilities: DestinationCapabilitiesContext) -> Destinati
 
 
 class MergeJob(RunnableLoadJob):
-    """Merges the Parquet files of a table into it."""
+    """Merges the Parquet files that a reference names into their table, or a single one."""
 
     def run(self) -> None:
         """Merge the files in one transaction."""
         client: Any = self._job_client
         sql: SqlClientBase[Any] = client.sql_client
         table = sql.make_qualified_table_name(self.load_table_name)
-        files = ReferenceFollowupJobRequest.resolve_references(self._file_path)
+        reads_reference = ReferenceFollowupJobRequest.is_reference_job(self._file_path)
+        files = (
+            ReferenceFollowupJobRequest.resolve_references(self._file_path) if reads_reference else [self._file_path]
+        )
         self.merge(sql, table, MergeHints(cast("TTableSchema", self._load_table), sql.capabilities), files)
 
     @abstractmethod
@@ -66,7 +69,7 @@ class MergeHints:
 
     Attributes:
         keys: The primary key and the merge key, those that the table has, as lists of names.
-        primary_key: The primary key as a list of names.
+        primary_key: The primary key as a list of names; `""` for rows that are appended.
         order: `ORDER BY …` of the rows that share a primary key, the newest first; `""` without the hint `dedup_sort`.
     """
 

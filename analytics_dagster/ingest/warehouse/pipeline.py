@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 from dlt.common.destination import Destination
@@ -19,8 +19,12 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import DATASET, warehouse_location
+from analytics_dagster.ingest.warehouse.location import DATASET, POSTGRES, warehouse_location
+
+if TYPE_CHECKING:
+    from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient
 
 SqlClient = SqlClientBase[Any]
 
@@ -54,6 +58,8 @@ def build_pipeline(
 
 def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     location = warehouse_location(settings)
+    if location.kind == POSTGRES:
+        return _postgres(location.name)
     if location.file is None:
         return dlt.destination(location.name, destination_type=location.kind)
     # Other destinations are spared the slow import.
@@ -66,6 +72,22 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     # Each thread of DuckDB fills row groups of its own: a second thread costs more memory than it saves time.
     limits = {"memory_limit": settings.memory_limit, "threads": 1} if settings.memory_limit else {}
     return MergingDuckDb(DuckDbCredentials(str(location.file), global_config=limits), destination_name=location.name)
+
+
+def _postgres(name: str) -> Destination[Any, Any]:
+    try:
+        from analytics_dagster.ingest.warehouse.postgres_merge import MergingPostgres  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise SettingsError(
+            "The driver of the destination postgres is not installed. Install it with pip install '.[postgres]'."
+        ) from None
+    return MergingPostgres(destination_name=name)
+
+
+def read_one_state(client: SqlClient) -> None:
+    """Let the statements of a reader see one state of the warehouse, where loads may write meanwhile."""
+    if client.capabilities.sqlglot_dialect == POSTGRES:
+        cast("PostgresSqlClient", client).read_one_state()
 
 
 def with_table_names(statement: str, client: SqlClient) -> str:
