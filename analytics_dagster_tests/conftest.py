@@ -7,6 +7,7 @@ import pytest
 
 from analytics_dagster.ingest import keyset, load, pagination
 from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.support.postgres_server import PostgresServer, start_server
 from analytics_dagster_tests.support.project import Project, a_project
 from analytics_dagster_tests.support.service import a_service
 
@@ -28,7 +29,27 @@ def service() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """A project of the test's own."""
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """A project of the test's own, with a DuckDB file; tests marked `every_warehouse` run with each kind of it."""
     with a_project(tmp_path) as project:
-        yield project
+        if getattr(request, "param", "duckdb") == "duckdb":
+            yield project
+            return
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        with server.database() as url:
+            project.use_postgres(url)
+            yield project
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of the process."""
+    with start_server() as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked `every_warehouse` on each."""
+    if "project" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
+        warehouses = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("project", warehouses, indirect=True)

@@ -25,6 +25,7 @@ from analytics_dagster.ingest.load import LoadReport, load_resource
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster_tests.support.postgres_server import run_statement
 
 CONFIG = '[runtime]\ndlthub_telemetry = false\nlog_level = "ERROR"\n'
 
@@ -36,6 +37,7 @@ class Project:
     folder: Path
     monkeypatch: pytest.MonkeyPatch
     instance: dg.DagsterInstance
+    postgres_url: str = ""
 
     def set(self, **settings: Any) -> None:
         """Set settings as environment variables; `paths__items` for a setting of a resource."""
@@ -46,8 +48,20 @@ class Project:
         """Point the project at a service, as at a real account."""
         self.set(base_url=service.url, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY, **settings)
 
+    def use_postgres(self, url: str) -> None:
+        """Load into a PostgreSQL database; the sandbox's rows go to a DuckDB file all the same."""
+        self.postgres_url = url
+        self.monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "postgres")
+        self.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", url)
+
+    @property
+    def in_postgres(self) -> bool:
+        return bool(self.postgres_url) and not load_settings().sandbox
+
     @property
     def warehouse(self) -> Path:
+        """The DuckDB file."""
+        assert not self.in_postgres
         return self.folder / ("sandbox.duckdb" if load_settings().sandbox else "warehouse.duckdb")
 
     def materialize(
@@ -86,15 +100,42 @@ class Project:
         )
 
     def sql(self, query: str) -> list[Any]:
-        """Run a query on the warehouse and return its rows."""
+        """Run a query on the warehouse and return its rows: times in UTC, JSON as text."""
+        if self.in_postgres:
+            return run_statement(self.postgres_url, query)
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             return connection.execute(query).fetchall()
 
+    def execute(self, statement: str) -> None:
+        """Run a statement that changes the warehouse, as a session outside the project does."""
+        if self.in_postgres:
+            run_statement(self.postgres_url, statement)
+            return
+        with duckdb.connect(str(self.warehouse)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(statement)
+
+    def clear(self) -> None:
+        """Remove all tables of the warehouse."""
+        if self.in_postgres:
+            self.execute("DROP SCHEMA analytics CASCADE")
+        else:
+            self.warehouse.unlink()
+
     def rows(self, table: str, *columns: str) -> list[Any]:
         """Return a table's rows, sorted, without the columns that differ between loads."""
-        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq', 'load_id'))"
-        return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
+        names = columns or [name for name in self.columns(table) if name not in {"read_at", "read_seq", "load_id"}]
+        places = ", ".join(str(place + 1) for place in range(len(names)))
+        return self.sql(f"SELECT {', '.join(names)} FROM analytics.{table} ORDER BY {places}")
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns, in order; none if there is no such table."""
+        found = self.sql(
+            "SELECT column_name FROM information_schema.columns "
+            f"WHERE table_schema = 'analytics' AND table_name = '{table}' ORDER BY ordinal_position"
+        )
+        return [name for (name,) in found]
 
 
 @contextmanager
