@@ -1,6 +1,7 @@
 """Fixtures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.postgres_server import PostgresServer, start_server
 from analytics_dagster_tests.support.project import Project, a_project
 from analytics_dagster_tests.support.service import a_service
+
+AWarehouse = Callable[[Project], AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -29,16 +32,27 @@ def service() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
-    """A project of the test's own, with a DuckDB file; tests marked `every_warehouse` run with each kind of it."""
-    with a_project(tmp_path) as project:
+def project(tmp_path: Path, a_warehouse: AWarehouse) -> Iterator[Project]:
+    """A project of the test's own, with an empty warehouse."""
+    with a_project(tmp_path) as project, a_warehouse(project):
+        yield project
+
+
+@pytest.fixture(scope="session")
+def a_warehouse(request: pytest.FixtureRequest) -> AWarehouse:
+    """Gives a project an empty warehouse: a DuckDB file; tests marked `every_warehouse` run with each kind."""
+
+    @contextmanager
+    def given(project: Project) -> Iterator[None]:
         if getattr(request, "param", "duckdb") == "duckdb":
-            yield project
+            yield
             return
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        with server.database() as url:
-            project.use_postgres(url)
-            yield project
+        with server.database() as database:
+            project.use_postgres(database)
+            yield
+
+    return given
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +64,6 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that are marked `every_warehouse` on each."""
-    if "project" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
-        warehouses = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
-        metafunc.parametrize("project", warehouses, indirect=True)
+    if "a_warehouse" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
+        kinds = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("a_warehouse", kinds, indirect=True, scope="session")

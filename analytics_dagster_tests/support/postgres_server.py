@@ -1,7 +1,7 @@
 """A PostgreSQL server of the tests' own, and databases in it.
 
-    with start_server() as server, server.database() as url:
-        ...  # load into url
+    with start_server() as server, server.database() as database:
+        ...  # load into database.url
 
 The server runs on a free loopback port, in a temporary folder. A keeper, a process of this module, starts it and stops
 it when its standard input closes: also when the tests are killed. PostgreSQL refuses to run as root, so for root the
@@ -69,22 +69,55 @@ class PostgresServer:
         return f"postgresql://{user}:{password}@{host}:{self.port}/{database}"
 
     @contextmanager
-    def database(self, options: str = "") -> Iterator[str]:
-        """Create a database that the loader owns, yield its URL, and drop it.
+    def database(self, options: str = "") -> "Iterator[PostgresDatabase]":
+        """Create a database that the loader owns, yield it, and drop it.
 
         Args:
             options: Options of CREATE DATABASE.
         """
-        name = f"test_{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name} OWNER {LOADER} {options}")
+        database = PostgresDatabase(self, f"test_{next(self._numbers)}")
+        database.create(options)
         try:
-            yield self.url(name)
+            yield database
         finally:
-            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+            database.drop()
 
     def run(self, statement: str, database: str = "postgres") -> list[Any]:
         """Run a statement as the superuser and return its rows."""
         return run_statement(self.url(database, ADMIN), statement)
+
+
+@dataclass(frozen=True)
+class PostgresDatabase:
+    """A database of a server.
+
+    Attributes:
+        server: The server.
+        name: The database's name.
+    """
+
+    server: PostgresServer
+    name: str
+
+    @property
+    def url(self) -> str:
+        """The URL of the database for the loader."""
+        return self.server.url(self.name)
+
+    def create(self, options: str = "") -> None:
+        self.server.run(f"CREATE DATABASE {self.name} OWNER {LOADER} {options}")
+
+    def drop(self) -> None:
+        self.server.run(f"DROP DATABASE {self.name} WITH (FORCE)")
+
+    def copy_from(self, other: "PostgresDatabase") -> None:
+        """Become a copy of another database, which nobody uses."""
+        self.drop()
+        self.create(f"TEMPLATE {other.name}")
+
+    def run(self, statement: str) -> list[Any]:
+        """Run a statement as the loader and return its rows."""
+        return run_statement(self.url, statement)
 
 
 def run_statement(url: str, statement: str) -> list[Any]:
