@@ -39,12 +39,18 @@ def project(tmp_path: Path, a_warehouse: AWarehouse) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="session")
-def a_warehouse(request: pytest.FixtureRequest) -> AWarehouse:
-    """Gives a project an empty warehouse: a DuckDB file; tests marked `every_warehouse` run with each kind."""
+def warehouse_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of the warehouse: DuckDB; tests marked `every_warehouse` run with each."""
+    return getattr(request, "param", "duckdb")
+
+
+@pytest.fixture(scope="session")
+def a_warehouse(request: pytest.FixtureRequest, warehouse_kind: str) -> AWarehouse:
+    """Gives a project an empty warehouse."""
 
     @contextmanager
     def given(project: Project) -> Iterator[None]:
-        if getattr(request, "param", "duckdb") == "duckdb":
+        if warehouse_kind == "duckdb":
             yield
             return
         server: PostgresServer = request.getfixturevalue("postgres_server")
@@ -64,6 +70,6 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that are marked `every_warehouse` on each."""
-    if "a_warehouse" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
+    if "warehouse_kind" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
         kinds = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
-        metafunc.parametrize("a_warehouse", kinds, indirect=True, scope="session")
+        metafunc.parametrize("warehouse_kind", kinds, indirect=True, scope="session")

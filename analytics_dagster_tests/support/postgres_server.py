@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ADMIN = "admin"
 LOADER = "loader"
-PASSWORD = "loader's p@ss/word"  # such a password must be percent-encoded in a URL
-QUOTED_PASSWORD = "loader%27s%20p%40ss%2Fword"
+PASSWORD = "loader's-p@ss/word"
+QUOTED_PASSWORD = "loader%27s-p%40ss%2Fword"
 
 _LIFETIME = 3_600.0
 """Seconds after which the keeper stops the server in any case."""

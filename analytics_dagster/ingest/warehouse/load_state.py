@@ -18,9 +18,10 @@ import dlt
 from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.catalog import RESOURCES, Resource, table_columns
-from analytics_dagster.ingest.errors import WarehouseError
+from analytics_dagster.ingest.errors import WarehouseError, find_analytics_error
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTED_ROWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
@@ -87,7 +88,10 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
             incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
             if incomplete:
                 forget_stored_schema(client.sql_client, pipeline)
-                pipeline.run(_empty_tables())
+                try:
+                    pipeline.run(_empty_tables())
+                except PipelineStepFailed as error:
+                    raise find_analytics_error(error) or error from None
                 load_state = LoadState(client, settings.source_address)
             if before and "project_id" not in before:
                 load_state.adopt_windows()

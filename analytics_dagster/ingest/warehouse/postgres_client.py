@@ -82,6 +82,8 @@ class PostgresSqlClient(Psycopg2SqlClient):
             connection = super().open_connection()
         except psycopg2.Error as error:
             raise self._connection_error(str(error)) from None
+        with connection.cursor() as cursor:
+            cursor.execute(_SESSION)
         encoding = connection.get_parameter_status("server_encoding")
         if encoding not in _ENCODINGS:
             self.close_connection()
@@ -111,10 +113,9 @@ class PostgresSqlClient(Psycopg2SqlClient):
         return WarehouseError(f"The warehouse {server} cannot be opened: {reason}. {advice}")
 
     def _reset_connection(self) -> None:
-        """Begin the session anew, as after an error."""
-        super()._reset_connection()
-        with self._conn.cursor() as cursor:
-            cursor.execute(_SESSION)
+        """End the transaction of a statement that failed. dlt resets the session, and with it its locks would go."""
+        self._conn.rollback()
+        self._conn.autocommit = True
         if self._reads_one_state:
             self._conn.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
 
