@@ -216,6 +216,10 @@ def test_credentials_that_are_no_file_make_no_file_and_are_not_repeated(
             "s3cret",
             "The destination dummy has no SQL.",
         ),
+        *(
+            (kind, "s3cret", f"The destination {kind} cannot replace rows by their key: dlt has no delete-insert merge")
+            for kind in ("filesystem", "lancedb", "qdrant", "weaviate")
+        ),
     ],
 )
 def test_a_destination_that_cannot_be_opened_is_one_sentence_in_loads_and_checks(

@@ -21,7 +21,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import DATASET, POSTGRES, warehouse_location
+from analytics_dagster.ingest.warehouse.location import DATASET, POSTGRES, WarehouseLocation, warehouse_location
 
 if TYPE_CHECKING:
     from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient
@@ -61,7 +61,7 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     if location.kind == POSTGRES:
         return _postgres(location.name)
     if location.file is None:
-        return dlt.destination(location.name, destination_type=location.kind)
+        return _other_destination(location)
     # Other destinations are spared the slow import.
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
 
@@ -72,6 +72,21 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     # Each thread of DuckDB fills row groups of its own: a second thread costs more memory than it saves time.
     limits = {"memory_limit": settings.memory_limit, "threads": 1} if settings.memory_limit else {}
     return MergingDuckDb(DuckDbCredentials(str(location.file), global_config=limits), destination_name=location.name)
+
+
+def _other_destination(location: WarehouseLocation) -> Destination[Any, Any]:
+    """Return a destination of dlt whose merge is dlt's own.
+
+    Raises:
+        SettingsError: It has no merge that replaces rows by their key: object stores and vector stores have none.
+    """
+    destination = dlt.destination(location.name, destination_type=location.kind)
+    if "delete-insert" not in (destination.capabilities().supported_merge_strategies or ()):
+        raise SettingsError(
+            f"The destination {location.kind} cannot replace rows by their key: dlt has no delete-insert merge for it. "
+            f"Set destination.{location.name}.destination_type to one that has, such as duckdb or postgres."
+        )
+    return destination
 
 
 def _postgres(name: str) -> Destination[Any, Any]:
