@@ -32,6 +32,8 @@ TEXTS = {
     "10 MB": '"' + "x" * 10_000_000 + '"',
     "deep": "[" * 400 + "]" * 400,
     "a long number": "1" * 400,
+    "NUL": r'"\u0000 and \u0000\u0000"',
+    "a name with NUL": r'{"\u0000": 1}',
 }
 DROP = 'x" BIGINT); DROP TABLE analytics.deploys; --'
 NAMES = [
@@ -114,6 +116,22 @@ def test_a_payload_may_hold_anything(text: str, loaded: Project) -> None:
         stored, rejected = load_all(loaded, "occurrences")
 
         assert (stored, rejected) == (len(service.rows("occurrences")), 0)
+
+
+def test_the_character_nul_is_replaced_where_the_warehouse_refuses_it(loaded: Project, service: Sandbox) -> None:
+    newest = service.rows("deploys")[0]
+    fields = {"revision": "a\0b\0", "escaped": "\\u0000", "both": "\\\0", "name\0": ["\0"]}
+    service.plant("deploys", {**newest, "id": newest["id"] + 1, **fields})
+    service.plant("deploys", {**newest, "id": None, "revision": "rejected\0"})
+
+    assert load_all(loaded, "deploys") == (len(service.rows("deploys")) - 1, 1)
+
+    nul = "\ufffd" if loaded.postgres else "\0"
+    ((revision, extra),) = loaded.sql("SELECT revision, extra FROM analytics.deploys ORDER BY id DESC LIMIT 1")
+    assert revision == f"a{nul}b{nul}"
+    assert json.loads(extra) == {"escaped": "\\u0000", "both": f"\\{nul}", f"name{nul}": [nul]}
+    ((raw,),) = loaded.sql("SELECT raw FROM analytics.rejected_rows")
+    assert json.loads(raw)["revision"] == "rejected\0", "the raw row is JSON, whose escapes are text"
 
 
 def test_names_of_any_kind_are_kept_in_extra(loaded: Project, service: Sandbox) -> None:
