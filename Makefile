@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test test-slow soak audit bench clean
+.PHONY: help setup demo dev check docs test test-postgres test-slow soak audit bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,10 @@ docs: setup ## renew the generated tables of the README
 	$(RUN) analytics_dagster_tests.support.documents
 
 test: setup ## the test suite, but for what takes longer
-	$(RUN) pytest -m 'not slow' -n 2 --dist loadfile
+	$(RUN) pytest -m 'not slow and not postgres' -n 2 --dist loadfile
+
+test-postgres: setup ## the tests that run on PostgreSQL as well, on a server that they start
+	$(RUN) pytest -m 'postgres and not slow' -n 2
 
 test-slow: setup ## what takes longer: processes of Dagster, kills, simulated days
 	$(RUN) pytest -m slow

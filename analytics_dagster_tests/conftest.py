@@ -1,14 +1,18 @@
 """Fixtures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from analytics_dagster.ingest import keyset, pagination, project_load
 from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.support.postgres_server import PostgresServer, start_server
 from analytics_dagster_tests.support.project import Project, a_project
 from analytics_dagster_tests.support.service import a_service
+
+AWarehouse = Callable[[Project], AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +32,44 @@ def service() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """A project of the test's own."""
-    with a_project(tmp_path) as project:
+def project(tmp_path: Path, a_warehouse: AWarehouse) -> Iterator[Project]:
+    """A project of the test's own, with an empty warehouse."""
+    with a_project(tmp_path) as project, a_warehouse(project):
         yield project
+
+
+@pytest.fixture(scope="session")
+def warehouse_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of the warehouse: DuckDB; tests marked `every_warehouse` run with each."""
+    return getattr(request, "param", "duckdb")
+
+
+@pytest.fixture(scope="session")
+def a_warehouse(request: pytest.FixtureRequest, warehouse_kind: str) -> AWarehouse:
+    """Gives a project an empty warehouse."""
+
+    @contextmanager
+    def given(project: Project) -> Iterator[None]:
+        if warehouse_kind == "duckdb":
+            yield
+            return
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        with server.database() as database:
+            project.use_postgres(database)
+            yield
+
+    return given
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of the process."""
+    with start_server() as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked `every_warehouse` on each."""
+    if "warehouse_kind" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
+        kinds = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("warehouse_kind", kinds, indirect=True, scope="session")

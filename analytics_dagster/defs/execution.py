@@ -33,6 +33,7 @@ from analytics_dagster.defs.translator import asset_key, service_event
 from analytics_dagster.ingest.errors import AnalyticsError, find_analytics_error
 from analytics_dagster.ingest.load import Load, Loader, LoadReport
 from analytics_dagster.ingest.settings import Settings, load_settings
+from analytics_dagster.ingest.warehouse.location import destination_kind
 from analytics_dagster.ingest.windows import Window
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -70,10 +71,10 @@ def load_selected(
     failed: dict[str, str] = {}
     answered = False
     since = None if resume else _began_first(context)
-    if advice := missing_instance_settings(context.instance):
-        context.log.warning(advice)
     try:
         settings = load_settings()
+        if advice := missing_instance_settings(context.instance, destination_kind(settings)):
+            context.log.warning(advice)
         if settings.sandbox:
             context.log.warning("base_url is the sandbox: these rows are made up.")
         with warehouse.loader(settings) as loader:

@@ -10,7 +10,7 @@ other: its error is in the report. What is read of one project and recorded for 
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
@@ -153,10 +153,11 @@ def open_loader(settings: Settings) -> Iterator["Loader"]:
         write_lock(settings) as location,
         working_files() as folder,
         open_load_state(settings, pipelines_dir=folder) as load_state,
+        ExitStack() as held,
     ):
         latest = load_state.coverage.latest_projects()
         owners = {name: KeyOwner(name=name, presumed=latest.get(name)) for name in settings.project_names}
-        yield Loader(settings, location, load_state, owners, folder)
+        yield Loader(settings, location, load_state, owners, folder, held)
 
 
 @dataclass
@@ -175,6 +176,7 @@ class Loader:
     load_state: LoadState
     owners: dict[str, KeyOwner]
     _working_files: str
+    _held: ExitStack
     _lock: Lock = field(default_factory=Lock)
 
     def begin(
@@ -200,15 +202,17 @@ class Loader:
             SettingsError: The settings have no such project.
             WarehouseError: The table does not have the types of the catalog.
         """
+        by_name = {name: self.settings.for_project(name) for name in projects or self.settings.project_names}
+        if resource.account_key:
+            by_name = {DEFAULT_PROJECT: self.settings}
+        self._held.close()  # what a load that failed still holds
+        self._held.enter_context(self.load_state.hold(self.settings, resource, *by_name))
         now = datetime.now(UTC)
         if not resource.incremental:
             window = None
         elif window is None:
             window = Window(start=None, end=now)
         pipeline = build_pipeline(resource, self.settings, pipelines_dir=self._working_files)
-        by_name = {name: self.settings.for_project(name) for name in projects or self.settings.project_names}
-        if resource.account_key:
-            by_name = {DEFAULT_PROJECT: self.settings}
         self.load_state.prepare_table(resource, pipeline)
         foreign = ForeignIds.of(resource, self.load_state, several=len(self.owners) > 1)
         return Load(
@@ -240,6 +244,10 @@ class Loader:
     def projects(self) -> tuple[Project, ...]:
         """The projects of the settings, with the ids that are known."""
         return tuple(owner.project for owner in self.owners.values())
+
+    def release(self) -> None:
+        """Let other processes load what the last load held."""
+        self._held.close()
 
 
 @dataclass(kw_only=True)
@@ -349,6 +357,7 @@ class Load:
             self.resource.name, report.rows_loaded, report.new_rows, report.rows_rejected,
             report.requests, report.seconds,
         )  # fmt: skip
+        self._loader.release()
         return report
 
     def _prune(self) -> int:

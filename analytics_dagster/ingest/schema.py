@@ -111,6 +111,14 @@ LOADER_TABLES = {
 """The loader's own tables, by name."""
 
 
+LOADER_TABLE_DESCRIPTIONS = {
+    LOAD_WINDOWS: "A window of a resource's cursor that was loaded, or an empty list that was seen.",
+    REJECTED_ROWS: "A row that does not fit its columns.",
+    DAILY_ROWS: "The rows of a day that the latest load left in a table.",
+}
+"""Description of a row, by table."""
+
+
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     """Return the Arrow schema of columns."""
     return pa.schema([pa.field(column.name, ARROW_TYPES[column.type]) for column in columns])

@@ -1,13 +1,12 @@
 """Checks of the tables: each passes on good data, fails on bad data, and says so where there is none."""
 
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +31,7 @@ from analytics_dagster.defs.resources import WarehouseResource
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.table_stats import KeySample, Profile, TableStats, UnknownFields
 from analytics_dagster.sandbox import Sandbox
+from analytics_dagster_tests.conftest import AWarehouse
 from analytics_dagster_tests.support.documents import README
 from analytics_dagster_tests.support.project import Project, a_project, checked, failure, run_checks
 from analytics_dagster_tests.support.service import a_service
@@ -167,47 +167,52 @@ def test_a_result_has_a_sentence_with_numbers(result: dg.AssetCheckResult, *, pa
 
 @dataclass
 class Loaded:
-    """A service, and a warehouse with all that it has."""
+    """A service, and a project with all that it has."""
 
     service: Sandbox
-    warehouse: Path
+    project: Project
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    with a_service() as service:
+def loaded(tmp_path_factory: pytest.TempPathFactory, a_warehouse: AWarehouse) -> Iterator[Loaded]:
+    with a_service() as service, ExitStack() as opened:
         with a_project(tmp_path_factory.mktemp("loaded")) as project:
+            opened.enter_context(a_warehouse(project))
             project.use(service)
             assert project.materialize(*INCREMENTAL).success
             assert project.materialize(*(name for name in NAMES if name not in INCREMENTAL)).success
-        yield Loaded(service, project.folder / "warehouse.duckdb")
+        yield Loaded(service, project)
 
 
 @pytest.fixture
 def good(project: Project, loaded: Loaded) -> Project:
     """A project with everything loaded, to spoil."""
     project.use(loaded.service)
-    shutil.copy(loaded.warehouse, project.warehouse)
+    project.copy_warehouse(loaded.project)
     return project
 
 
 def change(project: Project, *statements: str) -> None:
-    with duckdb.connect(str(project.warehouse)) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    for statement in statements:
+        project.execute(statement)
 
 
+@pytest.mark.every_warehouse
 def test_everything_passes_right_after_a_load_and_says_so_with_numbers(good: Project):
-    before = good.warehouse.read_bytes()
     results = checked(good)
     assert set(results) == KEYS
     assert {key: result.description for key, result in results.items() if result.level != "PASS"} == {}
     for (name, _), result in results.items():
         assert result.description
-        assert result.metadata["dagster/table_name"] == f"warehouse.analytics.{name}"
+        assert result.metadata["dagster/table_name"] == good.qualified(name)
         assert result.metadata["source"] == load_settings().base_url
     counted = {name: results[name, "row_count"].metadata["rows"] for name in NAMES}
     assert counted == {name: len(good.rows(name, "read_seq")) for name in NAMES}
+
+
+def test_checks_leave_the_file_as_it_is(good: Project):
+    before = good.warehouse.read_bytes()
+    checked(good)
     assert good.warehouse.read_bytes() == before
 
 
@@ -240,6 +245,7 @@ def test_repeated_keys_are_found_in_every_table(good: Project):
     }
 
 
+@pytest.mark.every_warehouse
 def test_nulls_are_found_in_every_column_of_every_table_that_is_to_have_values(good: Project):
     columns = {
         resource.name: [
@@ -259,6 +265,7 @@ def test_nulls_are_found_in_every_column_of_every_table_that_is_to_have_values(g
         assert results[table, "primary_key"].metadata["null_keys"] > 0
 
 
+@pytest.mark.every_warehouse
 def test_a_column_that_an_earlier_version_did_not_have_is_named(good: Project):
     change(good, "ALTER TABLE analytics.deploys DROP COLUMN comment")
     result = checked(good)["deploys", "not_null"]
@@ -266,6 +273,7 @@ def test_a_column_that_an_earlier_version_did_not_have_is_named(good: Project):
     assert result.description.startswith("The table lacks comment: an earlier version created it.")
 
 
+@pytest.mark.every_warehouse
 def test_rows_that_went_missing_are_noticed_once(good: Project):
     first = checked(good)["users", "row_count"]
     change(good, "DELETE FROM analytics.users WHERE id = (SELECT min(id) FROM analytics.users)")
@@ -294,6 +302,7 @@ def test_a_check_that_was_killed_before_it_counted_is_passed_over(good: Project,
     assert checked(good)["users", "row_count"].metadata["change"] == 0
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize(("hours", "level"), [(0.9, "PASS"), (1.1, "WARN")])
 def test_occurrences_whose_item_is_missing_are_found_but_for_the_latest_hour(good: Project, hours: float, level: str):
     # Alone at its time: the newest one is a minute younger than those that are pointed nowhere.
@@ -301,7 +310,7 @@ def test_occurrences_whose_item_is_missing_are_found_but_for_the_latest_hour(goo
     change(
         good,
         "UPDATE analytics.occurrences SET item_id = 424242, "
-        f"timestamp = ({newest}) - to_minutes({round(hours * 60)}) WHERE id IN "
+        f"timestamp = ({newest}) - CAST('{round(hours * 60)} minutes' AS INTERVAL) WHERE id IN "
         "(SELECT id FROM analytics.occurrences ORDER BY timestamp LIMIT 3)",
     )
     result = checked(good)["occurrences", "item_exists"]
@@ -311,6 +320,7 @@ def test_occurrences_whose_item_is_missing_are_found_but_for_the_latest_hour(goo
         assert ": 424242. Load items up to today, or in full." in result.description
 
 
+@pytest.mark.every_warehouse
 def test_occurrences_before_the_first_items_are_compared_with_nothing(good: Project):
     change(good, "DROP TABLE analytics.items")
     results = checked(good)
@@ -319,6 +329,7 @@ def test_occurrences_before_the_first_items_are_compared_with_nothing(good: Proj
     assert results["items", "freshness"].level == "WARN"
 
 
+@pytest.mark.every_warehouse
 def test_fields_that_the_catalog_does_not_know_are_listed(project: Project, service: Sandbox):
     project.use(service)
     first, second = service.rows("deploys")[:2]
@@ -332,6 +343,7 @@ def test_fields_that_the_catalog_does_not_know_are_listed(project: Project, serv
     assert "2 fields that the catalog does not know: colour (2 rows), region (1 row)." in result.description
 
 
+@pytest.mark.every_warehouse
 def test_rejected_rows_are_counted_with_their_reasons_for_a_day(project: Project, service: Sandbox):
     project.use(service)
     row = service.rows("deploys")[0]
@@ -347,7 +359,7 @@ def test_rejected_rows_are_counted_with_their_reasons_for_a_day(project: Project
     assert {name for (name, check), each in results.items() if check == "rejected_rows" and each.level != "PASS"} == {
         "deploys"
     }
-    change(project, "UPDATE analytics.rejected_rows SET last_seen = last_seen - to_hours(25)")
+    change(project, "UPDATE analytics.rejected_rows SET last_seen = last_seen - CAST('25 hours' AS INTERVAL)")
     assert checked(project)["deploys", "rejected_rows"].level == "PASS"
 
 
@@ -379,6 +391,7 @@ def test_the_sandboxs_tables_are_checked_where_they_are(project: Project):
 # -- running --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse
 def test_checks_can_be_run_one_by_one(good: Project):
     users = dg.AssetKey(["analytics", "users"])
     one = dg.AssetSelection.checks(dg.AssetCheckKey(users, "not_null"))
@@ -388,6 +401,7 @@ def test_checks_can_be_run_one_by_one(good: Project):
     }
 
 
+@pytest.mark.every_warehouse
 def test_a_load_and_its_checks_can_be_one_run(good: Project):
     users = dg.AssetKey(["analytics", "users"])
     results = checked(good, dg.AssetSelection.assets(users) | dg.AssetSelection.checks_for_assets(users))
@@ -396,11 +410,11 @@ def test_a_load_and_its_checks_can_be_one_run(good: Project):
     }
 
 
+@pytest.mark.every_warehouse
 def test_a_check_that_breaks_leaves_the_warehouse_closed(good: Project, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(evaluations, "evaluate_not_null", lambda *_: 1 / 0)
     assert not run_checks(good).success
-    with duckdb.connect(str(good.warehouse)) as connection:
-        assert connection.execute("SELECT count(*) FROM analytics.users").fetchall()
+    good.execute("UPDATE analytics.users SET removed_at = NULL")
     assert good.materialize("users").success
 
 

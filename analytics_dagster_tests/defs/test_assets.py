@@ -12,6 +12,7 @@ from analytics_dagster.definitions import build_definitions, defs
 from analytics_dagster.defs.translator import SERVICE
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
+from analytics_dagster_tests.conftest import AWarehouse
 from analytics_dagster_tests.support.project import Project, a_project, failure, materializations
 from analytics_dagster_tests.support.service import a_service, truth
 
@@ -26,6 +27,7 @@ SQL_TYPES = {
     ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     ColumnType.JSON: "JSON",
 }
+POSTGRES_NAMES = {"VARCHAR": "CHARACTER VARYING", "JSON": "JSONB"}
 
 
 def days_ago(days: int) -> str:
@@ -72,8 +74,8 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    with a_service() as service, a_project(tmp_path_factory.mktemp("project")) as project:
+def loaded(tmp_path_factory: pytest.TempPathFactory, a_warehouse: AWarehouse) -> Iterator[Loaded]:
+    with a_service() as service, a_project(tmp_path_factory.mktemp("project")) as project, a_warehouse(project):
         project.use(service)
         result = project.materialize(*INCREMENTAL)
         others = project.materialize(*WHOLE)
@@ -82,6 +84,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         yield Loaded(project, service, materializations(result) | materializations(others))
 
 
+@pytest.mark.every_warehouse
 def test_every_row_lands_with_its_types_and_metadata(loaded: Loaded):
     project, service = loaded.project, loaded.service
     for resource in RESOURCES:
@@ -95,8 +98,10 @@ def test_every_row_lands_with_its_types_and_metadata(loaded: Loaded):
             "SELECT column_name, data_type FROM information_schema.columns "
             f"WHERE table_schema = 'analytics' AND table_name = '{resource.name}' ORDER BY ordinal_position"
         )
-        expected = [(column.name, SQL_TYPES[column.type]) for column in table_columns(resource)]
-        assert described == expected, resource.name
+        names = POSTGRES_NAMES if project.postgres else {}
+        types = {column.name: SQL_TYPES[column.type] for column in table_columns(resource)}
+        expected = [(name, names.get(kind, kind)) for name, kind in types.items()]
+        assert [(name, kind.upper()) for name, kind in described] == expected, resource.name
 
         metadata = loaded.metadata[resource.name]
         assert metadata["dagster/row_count"] == len(keys)
@@ -107,14 +112,15 @@ def test_every_row_lands_with_its_types_and_metadata(loaded: Loaded):
         assert metadata["retries"] == 0
         assert metadata["seconds"] > 0
         assert metadata["source"] == service.url
-        assert metadata["dagster/table_name"] == f"warehouse.analytics.{resource.name}"
+        assert metadata["dagster/table_name"] == project.qualified(resource.name)
         assert metadata["dagster/column_schema"].columns[0].description
         assert ("newest" in metadata) == (resource.cursor is not None)
 
 
+@pytest.mark.every_warehouse
 def test_values_arrive_as_they_were_sent(loaded: Loaded):
     sent = {row["id"]: row for row in loaded.service.rows("occurrences")}
-    columns = ("id", "item_id", "epoch(timestamp)", "environment", "code_version", "title")
+    columns = ("id", "item_id", "extract(epoch FROM timestamp)", "environment", "code_version", "title")
     stored = loaded.project.rows("occurrences", *columns)
     assert len(stored) == len(sent)
     for row_id, item_id, timestamp, environment, code_version, title in stored:
@@ -124,11 +130,9 @@ def test_values_arrive_as_they_were_sent(loaded: Loaded):
         assert (environment, code_version, title) == (data["environment"], data.get("code_version"), data["title"])
 
 
+@pytest.mark.every_warehouse
 def test_neither_secrets_nor_personal_data_are_stored_by_default(loaded: Loaded):
     project = loaded.project
-    content = project.warehouse.read_bytes()
-    for marker in (SECRET_MARKER, *PERSONAL_MARKERS):
-        assert marker.encode() not in content
     for table in NAMES:
         for row in project.rows(table):
             assert not any(marker in str(row) for marker in (SECRET_MARKER, *PERSONAL_MARKERS)), table
@@ -140,6 +144,7 @@ def test_personal_data_is_stored_where_the_setting_says_so(project: Project, ser
     assert project.rows("users", "id", "email") == sorted((row["id"], row["email"]) for row in service.rows("users"))
 
 
+@pytest.mark.every_warehouse
 def test_a_second_load_changes_no_row(loaded: Loaded):
     project = loaded.project
     before = {name: project.rows(name) for name in NAMES}
@@ -150,6 +155,7 @@ def test_a_second_load_changes_no_row(loaded: Loaded):
     assert {name: project.rows(name) for name in NAMES} == before
 
 
+@pytest.mark.every_warehouse
 def test_an_empty_service_makes_empty_tables_and_says_zero(project: Project):
     with Sandbox(clock=lambda: 1_000_000_000 + 86400 * 300, history_days=0, rate_limit=1_000_000) as service:
         for name in ("deploys", "items"):
@@ -163,6 +169,7 @@ def test_an_empty_service_makes_empty_tables_and_says_zero(project: Project):
         assert project.rows(name) == []
 
 
+@pytest.mark.every_warehouse
 def test_metrics_before_any_item_load_nothing_and_succeed(project: Project, service: Sandbox):
     project.use(service)
     result = project.materialize("items_metrics")
@@ -183,6 +190,7 @@ def test_metrics_are_asked_for_in_batches_of_a_hundred_counters(project: Project
     assert asked == [100, counters - 100]
 
 
+@pytest.mark.every_warehouse
 def test_one_resource_that_fails_holds_back_no_other_and_is_named(project: Project, service: Sandbox):
     project.use(service)
     service.fail_next("err", resource="deploys", status=403, message="not on this plan", times=99)
@@ -214,6 +222,7 @@ def test_small_lists_are_loaded_before_the_occurrences(project: Project, service
     assert list(materializations(result)) == expected
 
 
+@pytest.mark.every_warehouse
 def test_a_load_that_fails_half_way_leaves_the_table_as_it_was(project: Project, service: Sandbox):
     project.use(service, read_ahead=1)
     assert project.materialize("occurrences", partition=days_ago(1)).success
@@ -225,6 +234,7 @@ def test_a_load_that_fails_half_way_leaves_the_table_as_it_was(project: Project,
     assert (project.rows("occurrences"), project.rows("load_windows")) == before
 
 
+@pytest.mark.every_warehouse
 def test_rows_that_do_not_fit_are_set_aside_and_the_others_load(project: Project, service: Sandbox):
     project.use(service)
     expected = truth(service, "deploys")
@@ -245,6 +255,7 @@ def test_rows_that_do_not_fit_are_set_aside_and_the_others_load(project: Project
     ]
 
 
+@pytest.mark.every_warehouse
 def test_a_row_that_a_complete_listing_lacks_is_marked_and_comes_back_clean(project: Project, service: Sandbox):
     project.use(service)
     assert project.materialize("teams").success

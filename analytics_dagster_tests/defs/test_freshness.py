@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 
 from analytics_dagster.catalog import RESOURCES, Freshness, get_resource
@@ -266,26 +265,25 @@ def loaded(project: Project, service: Sandbox) -> Project:
     return project
 
 
-def change(project: Project, statement: str) -> None:
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(statement)
-
-
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize(
     ("hours", "level"),
     [(0.9, "PASS"), (1.5, "WARN"), (5, "ERROR")],
 )
 def test_windows_that_end_earlier_and_earlier_warn_then_fail(loaded: Project, hours: float, level: str):
-    change(loaded, f"UPDATE analytics.load_windows SET window_end = now() - to_minutes({round(hours * 60)})")
+    loaded.execute(
+        f"UPDATE analytics.load_windows SET window_end = now() - CAST('{round(hours * 60)} minutes' AS INTERVAL)"
+    )
     result = checked(loaded)["deploys", "freshness"]
     assert result.level == level
     assert result.metadata["age_seconds"] == pytest.approx(hours * 3600, abs=120)
     assert result.metadata["newest_record_age_seconds"] > 0
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize(("hours", "level"), [(25, "PASS"), (27, "WARN"), (51, "ERROR")])
 def test_a_listing_that_was_read_longer_and_longer_ago_warns_then_fails(loaded: Project, hours: int, level: str):
-    change(loaded, f"UPDATE analytics.users SET read_at = now() - to_hours({hours})")
+    loaded.execute(f"UPDATE analytics.users SET read_at = now() - CAST('{hours} hours' AS INTERVAL)")
     result = checked(loaded)["users", "freshness"]
     assert result.level == level
     assert result.metadata["age_seconds"] == pytest.approx(hours * 3600, abs=120)
@@ -297,6 +295,7 @@ def test_what_was_never_loaded_warns(loaded: Project):
     assert (result.level, result.description) == ("WARN", "Never loaded. Materialize the asset.")
 
 
+@pytest.mark.every_warehouse
 def test_metrics_of_no_item_are_fresh_as_long_as_they_are_asked_for(project: Project, service: Sandbox):
     project.use(service)
     assert project.materialize("items_metrics").success
@@ -312,6 +311,7 @@ def test_a_load_into_another_file_makes_nothing_fresh(project: Project, service:
     assert checked(project)["items_metrics", "freshness"].level == "WARN"
 
 
+@pytest.mark.every_warehouse
 def test_missing_history_is_found_and_the_backfill_it_names_completes_it(project: Project, service: Sandbox):
     first = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d")
     project.use(service, start_date=first)

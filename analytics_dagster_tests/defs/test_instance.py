@@ -48,7 +48,7 @@ def instance_with(folder: Path, text: str) -> dg.DagsterInstance:
 
 def test_an_instance_without_the_settings_is_told_the_lines_that_it_needs(tmp_path: Path):
     with instance_with(tmp_path, "") as instance:
-        advice = missing_instance_settings(instance)
+        advice = missing_instance_settings(instance, "duckdb")
     assert advice
     sentence, *lines = advice.splitlines()
     assert sentence.endswith(f"Add these lines to {tmp_path / 'dagster.yaml'}, then restart Dagster:")
@@ -57,21 +57,27 @@ def test_an_instance_without_the_settings_is_told_the_lines_that_it_needs(tmp_pa
     assert told["concurrency"] == own["concurrency"]
     assert told["run_monitoring"].items() <= own["run_monitoring"].items()
     with instance_with(tmp_path, "\n".join(lines)) as instance:
-        assert missing_instance_settings(instance) is None
+        assert missing_instance_settings(instance, "duckdb") is None
 
 
 def test_the_projects_own_instance_needs_no_advice(tmp_path: Path):
     with instance_with(tmp_path, (ROOT / "dagster.yaml").read_text().replace(".dagster", str(tmp_path))) as instance:
-        assert missing_instance_settings(instance) is None
+        assert missing_instance_settings(instance, "duckdb") is None
 
 
 def test_a_limit_of_the_pool_that_was_set_by_hand_counts(tmp_path: Path):
     with instance_with(tmp_path, "run_monitoring: {enabled: true}\n") as instance:
-        assert "concurrency:" in (missing_instance_settings(instance) or "")
+        assert "concurrency:" in (missing_instance_settings(instance, "duckdb") or "")
         instance.event_log_storage.set_concurrency_slots("warehouse", 1)
-        assert missing_instance_settings(instance) is None
+        assert missing_instance_settings(instance, "duckdb") is None
         instance.event_log_storage.set_concurrency_slots("warehouse", 4)
-        assert "concurrency:" in (missing_instance_settings(instance) or "")
+        assert "concurrency:" in (missing_instance_settings(instance, "duckdb") or "")
+
+
+def test_a_server_needs_no_limit_of_the_pool(tmp_path: Path):
+    with instance_with(tmp_path, "run_monitoring: {enabled: true}\n") as instance:
+        assert missing_instance_settings(instance, "postgres") is None
+        assert "concurrency:" in (missing_instance_settings(instance, "snowflake") or "")
 
 
 def test_a_load_on_an_instance_without_the_settings_says_so(

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import time_machine
 
@@ -179,13 +178,13 @@ def row_count(project: Project, name: str = "deploys") -> Checked:
 
 
 def change(project: Project, statement: str) -> None:
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(statement)
+    project.execute(statement)
 
 
+@pytest.mark.every_warehouse
 def test_rows_of_a_new_warehouse_in_the_same_place_are_counted_anew(loaded: Project, service: Sandbox):
     assert row_count(loaded).level == "PASS"
-    loaded.warehouse.unlink()
+    loaded.clear()
     service.remove("deploys", service.rows("deploys")[0]["id"])
     load("deploys")
 
@@ -218,6 +217,7 @@ def test_rows_that_a_restored_copy_lacks_are_named_as_such(
     assert row_count(loaded).level == "WARN", "from then on the copy is compared"
 
 
+@pytest.mark.every_warehouse
 def test_rows_of_another_projects_key_are_counted_anew_once_the_others_are_deleted(loaded: Project, service: Sandbox):
     assert row_count(loaded).metadata["owners"] == [1001]
     change(loaded, "DELETE FROM analytics.deploys")
@@ -232,6 +232,7 @@ def test_rows_of_another_projects_key_are_counted_anew_once_the_others_are_delet
     assert result.description.endswith("those of project 1001 are gone; the rows are of project 2002 now.")
 
 
+@pytest.mark.every_warehouse
 def test_rows_of_another_source_are_counted_anew(loaded: Project, service: Sandbox):
     assert row_count(loaded).level == "PASS"
     with a_service() as other:
@@ -242,11 +243,12 @@ def test_rows_of_another_source_are_counted_anew(loaded: Project, service: Sandb
         result = row_count(loaded)
     assert result.level == "PASS"
     assert result.description.endswith(
-        "rows, counted for the first time here: the last check was of warehouse.analytics.deploys, with rows of "
+        f"rows, counted for the first time here: the last check was of {loaded.qualified('deploys')}, with rows of "
         f"{service.url}."
     )
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize(("lost", "level"), [(0, "PASS"), (1, "WARN")])
 def test_rows_that_the_night_deletes_are_named_and_hide_no_others(
     lost: int, level: str, loaded: Project, service: Sandbox, clock: time_machine.Traveller
@@ -267,6 +269,7 @@ def test_rows_that_the_night_deletes_are_named_and_hide_no_others(
     assert ("rows before 2026-03-10 are not kept (keep_days)" in result.description) == (level == "PASS")
 
 
+@pytest.mark.every_warehouse
 def test_rows_that_a_new_keep_days_deletes_are_named(loaded: Project):
     assert row_count(loaded).level == "PASS"
     loaded.set(keep_days__deploys=1)
@@ -277,6 +280,7 @@ def test_rows_that_a_new_keep_days_deletes_are_named(loaded: Project):
     assert result.description.endswith("rows before 2026-03-09 are not kept (keep_days).")
 
 
+@pytest.mark.every_warehouse
 def test_a_snapshot_that_a_load_replaces_may_have_fewer_rows(loaded: Project, service: Sandbox):
     load("top_active_items")
     assert row_count(loaded, "top_active_items").metadata["lasting_rows"] == 0

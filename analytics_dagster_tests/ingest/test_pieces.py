@@ -124,6 +124,7 @@ def fail_after(service: Sandbox, requests: int) -> None:
     service.fail_next("status", resource="occurrences", status=503, times=10_000, after=requests)
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("paging", ["auto", "page"])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_range_is_loaded_in_pieces_oldest_first(full: bool, paging: str, project: Project, busy: Sandbox) -> None:  # noqa: FBT001
@@ -140,6 +141,7 @@ def test_a_range_is_loaded_in_pieces_oldest_first(full: bool, paging: str, proje
     assert report.rows_in_table == report.new_rows == len(keys(project))
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("full", [False, True])
 def test_what_fails_late_keeps_what_was_loaded_and_a_resumed_load_goes_on_from_there(
     full: bool,  # noqa: FBT001
@@ -151,7 +153,7 @@ def test_what_fails_late_keeps_what_was_loaded_and_a_resumed_load_goes_on_from_t
     project.use(busy, page_size__occurrences=100, paging__occurrences="page")
     window = None if full else whole()
     needed = load("occurrences", window).requests
-    project.warehouse.unlink()
+    project.clear()
     busy.requests.clear()
 
     fail_after(busy, needed * 9 // 10)
@@ -168,6 +170,7 @@ def test_what_fails_late_keeps_what_was_loaded_and_a_resumed_load_goes_on_from_t
     assert sorted(keys(project)) == sorted(truth(busy, "occurrences"))
 
 
+@pytest.mark.every_warehouse
 def test_a_run_that_is_executed_again_goes_on_where_the_first_one_stopped(
     project: Project, busy: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +180,7 @@ def test_a_run_that_is_executed_again_goes_on_where_the_first_one_stopped(
     first, last = whole().start, datetime.now(UTC)
     span = (first.date().isoformat(), last.date().isoformat())
     project.set(start_date=span[0])
-    project.warehouse.unlink()
+    project.clear()
     busy.requests.clear()
     fail_after(busy, needed * 9 // 10)
     failed = project.materialize("occurrences", span=span)

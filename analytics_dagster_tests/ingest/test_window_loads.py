@@ -51,6 +51,7 @@ def test_a_range_of_ten_partitions_runs_as_one_run_and_equals_ten_single_ones(
     assert in_one_run == one_by_one
 
 
+@pytest.mark.every_warehouse
 def test_a_partition_loaded_twice_has_the_same_rows(project: Project, service: Sandbox):
     project.use(service)
     yesterday = partitions("daily", 2)[0]

@@ -188,8 +188,13 @@ def test_credentials_that_are_no_file_make_no_file_and_are_not_repeated(
     [
         (
             "postgres",
-            "postgresql://loader@127.0.0.1:9/db",
-            "The destination postgres needs destination.warehouse.credentials.password.",
+            "postgresql://loader:s3cret@127.0.0.1:9/db",
+            "The warehouse 127.0.0.1:9/db cannot be opened: Connection refused. Start the server, or check host",
+        ),
+        (
+            "postgres",
+            "postgresql://127.0.0.1/db",
+            "The destination postgres needs destination.warehouse.credentials.username.",
         ),
         (
             "mssql",
@@ -210,6 +215,10 @@ def test_credentials_that_are_no_file_make_no_file_and_are_not_repeated(
             "dummy",
             "s3cret",
             "The destination dummy has no SQL.",
+        ),
+        *(
+            (kind, "s3cret", f"The destination {kind} cannot replace rows by their key: dlt has no delete-insert merge")
+            for kind in ("filesystem", "lancedb", "qdrant", "weaviate")
         ),
     ],
 )

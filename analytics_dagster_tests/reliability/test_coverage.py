@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import time_machine
 
@@ -14,6 +13,8 @@ from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
 from analytics_dagster_tests.support.service import OTHER_PROJECT, truth
+
+pytestmark = pytest.mark.every_warehouse
 
 INCREMENTAL = ("items", "deploys", "rql_jobs", "occurrences")
 
@@ -26,9 +27,8 @@ def days_back(days: int) -> Window:
 
 def change(project: Project, *statements: str) -> None:
     """Run statements on the warehouse, as a person does."""
-    with duckdb.connect(str(project.warehouse)) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    for statement in statements:
+        project.execute(statement)
 
 
 def keys(project: Project, name: str) -> set[Any]:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import time_machine
 
@@ -25,6 +24,8 @@ from analytics_dagster.ingest.warehouse.load_state import open_load_state
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, failure, load, materializations
+
+pytestmark = pytest.mark.every_warehouse
 
 START = datetime(2026, 3, 10, 18, 7, tzinfo=UTC)
 TODAY = START.replace(hour=0, minute=0)
@@ -307,7 +308,6 @@ def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
         assert load_state.largest_keys(resource, {projects.Project(): START}) == {}
     tick()
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute("DELETE FROM analytics.deploys")
+    project.execute("DELETE FROM analytics.deploys")
     with open_load_state(load_settings(), pipelines_dir=str(project.folder)) as load_state:
         assert load_state.largest_keys(resource, {projects.Project(): START}) == {}

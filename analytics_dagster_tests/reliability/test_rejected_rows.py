@@ -11,6 +11,8 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
 from analytics_dagster_tests.support.service import a_service
 
+pytestmark = pytest.mark.every_warehouse
+
 WRONG: dict[str, Any] = {
     "a text": "12",
     "null": None,
@@ -30,6 +32,8 @@ TEXTS = {
     "10 MB": '"' + "x" * 10_000_000 + '"',
     "deep": "[" * 400 + "]" * 400,
     "a long number": "1" * 400,
+    "NUL": r'"\u0000 and \u0000\u0000"',
+    "a name with NUL": r'{"\u0000": 1}',
 }
 DROP = 'x" BIGINT); DROP TABLE analytics.deploys; --'
 NAMES = [
@@ -114,6 +118,22 @@ def test_a_payload_may_hold_anything(text: str, loaded: Project) -> None:
         assert (stored, rejected) == (len(service.rows("occurrences")), 0)
 
 
+def test_the_character_nul_is_replaced_where_the_warehouse_refuses_it(loaded: Project, service: Sandbox) -> None:
+    newest = service.rows("deploys")[0]
+    fields = {"revision": "a\0b\0", "escaped": "\\u0000", "both": "\\\0", "name\0": ["\0"]}
+    service.plant("deploys", {**newest, "id": newest["id"] + 1, **fields})
+    service.plant("deploys", {**newest, "id": None, "revision": "rejected\0"})
+
+    assert load_all(loaded, "deploys") == (len(service.rows("deploys")) - 1, 1)
+
+    nul = "\ufffd" if loaded.postgres else "\0"
+    ((revision, extra),) = loaded.sql("SELECT revision, extra FROM analytics.deploys ORDER BY id DESC LIMIT 1")
+    assert revision == f"a{nul}b{nul}"
+    assert json.loads(extra) == {"escaped": "\\u0000", "both": f"\\{nul}", f"name{nul}": [nul]}
+    ((raw,),) = loaded.sql("SELECT raw FROM analytics.rejected_rows")
+    assert json.loads(raw)["revision"] == "rejected\0", "the raw row is JSON, whose escapes are text"
+
+
 def test_names_of_any_kind_are_kept_in_extra(loaded: Project, service: Sandbox) -> None:
     odd = {name: number for number, name in enumerate(NAMES)}
     newest = service.rows("deploys")[0]
@@ -123,8 +143,7 @@ def test_names_of_any_kind_are_kept_in_extra(loaded: Project, service: Sandbox) 
 
     ((extra,),) = loaded.sql("SELECT extra FROM analytics.deploys ORDER BY id DESC LIMIT 1")
     assert json.loads(extra) == odd
-    names = loaded.sql("SELECT column_name FROM duckdb_columns() WHERE table_name = 'deploys' ORDER BY column_index")
-    assert [name for (name,) in names] == [column.name for column in table_columns(get_resource("deploys"))]
+    assert loaded.columns("deploys") == [column.name for column in table_columns(get_resource("deploys"))]
 
 
 def test_the_checks_tell_of_rejected_rows_and_unknown_fields(loaded: Project, service: Sandbox) -> None:

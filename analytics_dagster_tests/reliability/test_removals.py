@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import duckdb
 import pytest
 import time_machine
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -12,6 +11,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from analytics_dagster.ingest.errors import EmptyListError
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, load
+
+pytestmark = pytest.mark.every_warehouse
 
 LISTINGS = ["environments", "projects", "teams", "users"]
 
@@ -190,8 +191,7 @@ def test_a_clock_that_steps_back_between_two_pages_marks_nothing(name: str, list
 
 def test_a_row_that_was_listed_before_the_marks_had_ids_is_marked_as_well(listed: Project, service: Sandbox) -> None:
     load("environments")
-    with duckdb.connect(str(listed.warehouse)) as connection:
-        connection.execute("ALTER TABLE analytics.environments DROP COLUMN load_id")
+    listed.execute("ALTER TABLE analytics.environments DROP COLUMN load_id")
     gone = service.rows("environments")[0]
     drop(service, "environments", [gone])
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import time_machine
 
@@ -16,6 +15,8 @@ from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
 from analytics_dagster_tests.support.service import a_service
+
+pytestmark = pytest.mark.every_warehouse
 
 KEPT = 2
 MIDNIGHT = datetime.combine(datetime.now(UTC).date(), time(), UTC)
@@ -118,8 +119,7 @@ def test_a_table_whose_rows_were_all_deleted_by_age_keeps_its_coverage(project: 
     for row in loaded.rows("occurrences"):
         if row["timestamp"] >= OLDEST.timestamp():
             loaded.remove("occurrences", row["id"])
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(f"DELETE FROM analytics.occurrences WHERE timestamp >= '{OLDEST}'")
+    project.execute(f"DELETE FROM analytics.occurrences WHERE timestamp >= '{OLDEST}'")
 
     night()
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dlt
-import duckdb
 import pytest
 from dlt.sources.rest_api import rest_api_source
 
@@ -22,16 +21,16 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, failure, load, run_checks
 from analytics_dagster_tests.support.service import truth
 
+pytestmark = pytest.mark.every_warehouse
+
 DEPLOYS = get_resource("deploys")
 NOW = datetime.now(UTC)
 
 
 def change(project: Project, *statements: str) -> None:
     """Run statements on the warehouse, as a person does."""
-    with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for statement in statements:
-            connection.execute(statement)
+    for statement in statements:
+        project.execute(statement)
 
 
 def advised(error: object) -> str:

@@ -6,6 +6,7 @@ with a_service() as service, a_project(tmp_path) as project:
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from analytics_dagster.ingest.load import LoadReport, load_resource
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster_tests.support.postgres_server import PostgresDatabase
 
 CONFIG = '[runtime]\ndlthub_telemetry = false\nlog_level = "ERROR"\n'
 
@@ -36,6 +38,7 @@ class Project:
     folder: Path
     monkeypatch: pytest.MonkeyPatch
     instance: dg.DagsterInstance
+    database: PostgresDatabase | None = None
 
     def set(self, **settings: Any) -> None:
         """Set settings as environment variables; `paths__items` for a setting of a resource."""
@@ -46,8 +49,21 @@ class Project:
         """Point the project at a service, as at a real account."""
         self.set(base_url=service.url, api_key=PROJECT_KEY, account_api_key=ACCOUNT_KEY, **settings)
 
+    def use_postgres(self, database: PostgresDatabase) -> None:
+        """Load into a PostgreSQL database; the sandbox's rows go to a DuckDB file all the same."""
+        self.database = database
+        self.monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "postgres")
+        self.monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", database.url)
+
+    @property
+    def postgres(self) -> PostgresDatabase | None:
+        """The database that has the tables; None if a DuckDB file has them."""
+        return None if load_settings().sandbox else self.database
+
     @property
     def warehouse(self) -> Path:
+        """The DuckDB file."""
+        assert not self.postgres
         return self.folder / ("sandbox.duckdb" if load_settings().sandbox else "warehouse.duckdb")
 
     def materialize(
@@ -86,15 +102,54 @@ class Project:
         )
 
     def sql(self, query: str) -> list[Any]:
-        """Run a query on the warehouse and return its rows."""
+        """Run a query on the warehouse and return its rows: times in UTC, JSON as text."""
+        if self.postgres:
+            return self.postgres.run(query)
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             return connection.execute(query).fetchall()
 
+    def execute(self, statement: str) -> None:
+        """Run a statement that changes the warehouse, as a session outside the project does."""
+        if self.postgres:
+            self.postgres.run(statement)
+            return
+        with duckdb.connect(str(self.warehouse)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(statement)
+
+    def qualified(self, table: str) -> str:
+        """Return `database.schema.table`."""
+        return f"{self.postgres.name if self.postgres else self.warehouse.stem}.analytics.{table}"
+
+    def copy_warehouse(self, other: "Project") -> None:
+        """Take over all tables of another project."""
+        if self.postgres:
+            assert other.database
+            self.postgres.copy_from(other.database)
+        else:
+            shutil.copy(other.folder / self.warehouse.name, self.warehouse)
+
+    def clear(self) -> None:
+        """Remove all tables of the warehouse."""
+        if self.postgres:
+            self.execute("DROP SCHEMA analytics CASCADE")
+        else:
+            self.warehouse.unlink()
+
     def rows(self, table: str, *columns: str) -> list[Any]:
         """Return a table's rows, sorted, without the columns that differ between loads."""
-        names = ", ".join(columns) or "COLUMNS(name -> name NOT IN ('read_at', 'read_seq', 'load_id'))"
-        return self.sql(f"SELECT {names} FROM analytics.{table} ORDER BY ALL")
+        names = columns or [name for name in self.columns(table) if name not in {"read_at", "read_seq", "load_id"}]
+        places = ", ".join(str(place + 1) for place in range(len(names)))
+        return self.sql(f"SELECT {', '.join(names)} FROM analytics.{table} ORDER BY {places}")
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns, in order; none if there is no such table."""
+        found = self.sql(
+            "SELECT column_name FROM information_schema.columns "
+            f"WHERE table_schema = 'analytics' AND table_name = '{table}' ORDER BY ordinal_position"
+        )
+        return [name for (name,) in found]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ It takes the place of dlt's pipeline state (https://dlthub.com/docs/general-usag
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,15 +18,17 @@ import dlt
 from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from analytics_dagster.catalog import RESOURCES, Resource, table_columns
-from analytics_dagster.ingest.errors import WarehouseError
+from analytics_dagster.ingest.errors import WarehouseError, find_analytics_error
 from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, LOADER_TABLES, REJECTED_ROWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import SANDBOX, Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
 from analytics_dagster.ingest.warehouse.daily_rows import DailyRows, DayCounts
 from analytics_dagster.ingest.warehouse.location import warehouse_location
+from analytics_dagster.ingest.warehouse.lock import load_lock, setup_lock
 from analytics_dagster.ingest.warehouse.pipeline import (
     build_pipeline,
     forget_stored_schema,
@@ -78,20 +80,24 @@ def open_load_state(settings: Settings, *, pipelines_dir: str | None = None) -> 
         if not isinstance(client, SqlJobClientBase):
             raise SqlClientNotAvailable("pipeline", pipeline.pipeline_name, warehouse_location(settings).kind)
         load_state = LoadState(client, settings.source_address)
-        before = stored_columns(client.sql_client, LOAD_WINDOWS)
-        sources = load_state.coverage.sources() if before else set()
-        if sources and settings.sandbox != (SANDBOX in sources):
-            raise WarehouseError(
-                f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must not "
-                "be mixed with them. Set base_url or the destination's credentials."
-            )
-        incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
-        if incomplete:
-            forget_stored_schema(client.sql_client, pipeline)
-            pipeline.run(_empty_tables())
-            load_state = LoadState(client, settings.source_address)
-        if before and "project_name" not in before:
-            load_state.adopt_windows()
+        with setup_lock(client.sql_client):
+            before = stored_columns(client.sql_client, LOAD_WINDOWS)
+            sources = load_state.coverage.sources() if before else set()
+            if sources and settings.sandbox != (SANDBOX in sources):
+                raise WarehouseError(
+                    f"The warehouse holds rows of {', '.join(sorted(sources))}; rows of {settings.source_address} must "
+                    "not be mixed with them. Set base_url or the destination's credentials."
+                )
+            incomplete = [name for name, columns in LOADER_TABLES.items() if adapt_table(client, name, columns)]
+            if incomplete:
+                forget_stored_schema(client.sql_client, pipeline)
+                try:
+                    pipeline.run(_empty_tables())
+                except PipelineStepFailed as error:
+                    raise find_analytics_error(error) or error from None
+                load_state = LoadState(client, settings.source_address)
+            if before and "project_name" not in before:
+                load_state.adopt_windows()
         yield load_state
 
 
@@ -135,6 +141,10 @@ class LoadState:
                 statement = f"UPDATE {{{resource.name}}} SET project_id = %s WHERE project_id IS NULL"
                 run_statement(self._client, statement, project)
         self.coverage.name_project()
+
+    def hold(self, settings: Settings, resource: Resource, *project_names: str) -> AbstractContextManager[None]:
+        """Return a context that holds what a load of a resource and of projects writes: see `load_lock`."""
+        return load_lock(self._client, settings, resource.name, project_names)
 
     def prepare_table(self, resource: Resource, pipeline: dlt.Pipeline) -> None:
         """Let the next run of a resource's pipeline load into its table: what the table lacks, dlt will create.

@@ -8,10 +8,11 @@ https://dlthub.com/docs/general-usage/destination
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigFieldMissingException, InvalidNativeValue, LookupTraces
@@ -25,6 +26,9 @@ from analytics_dagster.ingest.settings import SANDBOX, Settings
 DATASET = "analytics"
 """Schema of the tables (dlt's dataset), and first part of the asset keys."""
 
+POSTGRES = "postgres"
+"""dlt's type of the PostgreSQL destination, and sqlglot's name of its SQL."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WarehouseLocation:
@@ -34,15 +38,17 @@ class WarehouseLocation:
         name: dlt's name of the destination: `warehouse`, or `sandbox` for the sandbox's rows.
         kind: dlt's type of the destination, such as `duckdb`.
         file: The DuckDB file; None for other destinations.
+        database: Name of the database; None where the settings name none.
     """
 
     name: str
     kind: str
     file: Path | None
+    database: str | None
 
     def qualified(self, table: str) -> str:
-        """Return `database.schema.table` for DuckDB, `schema.table` for other destinations."""
-        return f"{self.file.stem}.{DATASET}.{table}" if self.file else f"{DATASET}.{table}"
+        """Return `database.schema.table`; `schema.table` where the settings name no database."""
+        return ".".join(filter(None, (self.database, DATASET, table)))
 
 
 def destination_kind(settings: Settings) -> str:
@@ -62,7 +68,7 @@ def warehouse_location(settings: Settings) -> WarehouseLocation:
     name = SANDBOX if settings.sandbox else "warehouse"
     kind = destination_kind(settings)
     if kind != "duckdb":
-        return WarehouseLocation(name=name, kind=kind, file=None)
+        return WarehouseLocation(name=name, kind=kind, file=None, database=_configured_database(name))
     configured: Any = dlt.secrets.get(f"destination.{name}.credentials")
     file = _parse_file(configured or f"{name}.duckdb", name)
     if file.stem == DATASET:
@@ -70,7 +76,22 @@ def warehouse_location(settings: Settings) -> WarehouseLocation:
             f"The DuckDB file {file.name} must not have the name of its schema: DuckDB cannot tell them apart. Set "
             f"destination.{name}.credentials to a file of another name."
         )
-    return WarehouseLocation(name=name, kind=kind, file=file)
+    return WarehouseLocation(name=name, kind=kind, file=file, database=file.stem)
+
+
+def _configured_database(name: str) -> str | None:
+    """Return the database that the credentials of a destination name, in their URL or by itself; None for none.
+
+    A password that is not a part of a URL makes parsing fail: dlt refuses it with a sentence when the load begins.
+    """
+    credentials: Any = dlt.secrets.get(f"destination.{name}.credentials")
+    if isinstance(credentials, str):
+        with suppress(ValueError):
+            return unquote(urlsplit(credentials).path).strip("/").partition("/")[0] or None
+        return None
+    named = credentials.get("database") if isinstance(credentials, Mapping) else None
+    database: Any = named or dlt.secrets.get(f"destination.{name}.credentials.database")
+    return database or None
 
 
 _NO_FILE = re.compile(r":|[A-Za-z][A-Za-z0-9+.-]+:")

@@ -1,35 +1,52 @@
-"""Locks of the DuckDB file across processes, because DuckDB takes one writer.
+"""Locks across processes: of the DuckDB file, because DuckDB takes one writer, and in a server of what a load writes.
 
-    with write_lock(settings) as location:
-        ...
+    with write_lock(settings) as location, open_load_state(settings) as load_state:
+        with load_lock(client, settings, "deploys", ["default"]):
+            ...
+
+In PostgreSQL a lock is an advisory one of the session: loads of other resources and projects go on, and when a loader
+dies, however it dies, the server frees its locks. Sessions must reach the server, directly or through a pooler that
+keeps them.
 
 https://duckdb.org/docs/stable/connect/concurrency
+https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 """
 
+import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import duckdb
+from dlt.common.destination.exceptions import DestinationException
+from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
 
 from analytics_dagster.ingest.errors import WarehouseError
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import WarehouseLocation, destination_errors, warehouse_location
+from analytics_dagster.ingest.warehouse.location import (
+    DATASET,
+    POSTGRES,
+    WarehouseLocation,
+    destination_errors,
+    warehouse_location,
+)
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
+_SETUP_SECONDS = 120.0
+"""How long to wait while another loader creates tables or indexes."""
 
 
 @contextmanager
 def write_lock(settings: Settings) -> Iterator[WarehouseLocation]:
     """Hold the warehouse's lock for writing, and yield the warehouse's location.
 
-    Destinations other than DuckDB take several writers and have no lock; within one Dagster instance the pool runs
-    their loads one at a time.
+    Destinations other than DuckDB take several writers, and are not held as a whole: see `load_lock`.
 
     Raises:
         WarehouseError: Another process held the file longer than `lock_timeout`, or the file cannot be written.
@@ -43,6 +60,82 @@ def write_lock(settings: Settings) -> Iterator[WarehouseLocation]:
     with exclusive_lock(location.file, location.name, settings.lock_timeout):
         _check_writable(location.file, location.name)
         yield location
+
+
+@contextmanager
+def load_lock(
+    client: SqlClientBase[Any], settings: Settings, resource_name: str, project_names: Iterable[str]
+) -> Iterator[None]:
+    """Hold the locks of what a load writes: the rows of a resource and of projects.
+
+    Only PostgreSQL has such locks. DuckDB is held as a whole, and for other destinations the pool of the Dagster
+    instance runs loads one at a time.
+
+    Args:
+        client: The open SQL client that records the load: a session that is lost can record nothing.
+        settings: Settings with `lock_timeout`.
+        resource_name: Name of the resource.
+        project_names: Names of the projects in the settings.
+
+    Raises:
+        WarehouseError: Another process held one of the locks longer than `lock_timeout`.
+    """
+    with ExitStack() as held:
+        # In one order everywhere, so that no two loads wait for each other.
+        for project_name in sorted(project_names):
+            what = f"{DATASET}.{resource_name}, project {project_name},"
+            held.enter_context(
+                _advisory_lock(client, ("load", resource_name, project_name), what, settings.lock_timeout)
+            )
+        yield
+
+
+@contextmanager
+def setup_lock(client: SqlClientBase[Any]) -> Iterator[None]:
+    """Hold the lock of the loader's own tables, while they are examined and created."""
+    with _advisory_lock(client, ("setup",), f"The setup of {DATASET}", _SETUP_SECONDS):
+        yield
+
+
+@contextmanager
+def schema_lock(client: SqlClientBase[Any]) -> Iterator[None]:
+    """Hold the lock of the schema, while tables and indexes are created: `IF NOT EXISTS` fails if two do so at once."""
+    with _advisory_lock(client, ("schema",), f"The schema {DATASET}", _SETUP_SECONDS):
+        yield
+
+
+def advisory_key(*names: str) -> int:
+    """Return the key of PostgreSQL's advisory lock for names: the same in all versions, and on all machines."""
+    digest = hashlib.blake2b("/".join((DATASET, *names)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+@contextmanager
+def _advisory_lock(client: SqlClientBase[Any], names: tuple[str, ...], what: str, timeout: float) -> Iterator[None]:
+    """Hold an advisory lock of the client's session; nothing for other destinations than PostgreSQL."""
+    if client.capabilities.sqlglot_dialect != POSTGRES:
+        yield
+        return
+    key = advisory_key(*names)
+    give_up_at = time.monotonic() + timeout
+    waits = False
+    # A wait inside the server could not be interrupted with Ctrl-C.
+    while not (client.execute_sql("SELECT pg_try_advisory_lock(%s)", key) or ((False,),))[0][0]:
+        if not waits:
+            logger.info("%s is being written by another process; waiting for it to finish", what.rstrip(","))
+            waits = True
+        if time.monotonic() >= give_up_at:
+            raise WarehouseError(
+                f"{what} is still being written by another process after {timeout:.0f} s. Wait for that load to "
+                "finish, or raise lock_timeout."
+            )
+        time.sleep(_RETRY_SECONDS)
+    try:
+        yield
+    finally:
+        # Where the session is lost, the lock is free.
+        with suppress(DestinationException, WarehouseError):
+            client.execute_sql("SELECT pg_advisory_unlock(%s)", key)
 
 
 @contextmanager

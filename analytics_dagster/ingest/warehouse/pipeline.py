@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 from dlt.common.destination import Destination
@@ -20,9 +20,13 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.catalog import Resource
+from analytics_dagster.ingest.errors import SettingsError
 from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.location import DATASET, warehouse_location
+from analytics_dagster.ingest.warehouse.location import DATASET, POSTGRES, WarehouseLocation, warehouse_location
+
+if TYPE_CHECKING:
+    from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient
 
 SqlClient = SqlClientBase[Any]
 
@@ -59,8 +63,10 @@ def build_pipeline(
 
 def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     location = warehouse_location(settings)
+    if location.kind == POSTGRES:
+        return _postgres(location.name)
     if location.file is None:
-        return dlt.destination(location.name, destination_type=location.kind)
+        return _other_destination(location)
     # Other destinations are spared the slow import.
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
 
@@ -71,6 +77,37 @@ def _destination(settings: Settings, connection: Any) -> Destination[Any, Any]:
     # Each thread of DuckDB fills row groups of its own: a second thread costs more memory than it saves time.
     limits = {"memory_limit": settings.memory_limit, "threads": 1} if settings.memory_limit else {}
     return MergingDuckDb(DuckDbCredentials(str(location.file), global_config=limits), destination_name=location.name)
+
+
+def _other_destination(location: WarehouseLocation) -> Destination[Any, Any]:
+    """Return a destination of dlt whose merge is dlt's own.
+
+    Raises:
+        SettingsError: It has no merge that replaces rows by their key: object stores and vector stores have none.
+    """
+    destination = dlt.destination(location.name, destination_type=location.kind)
+    if "delete-insert" not in (destination.capabilities().supported_merge_strategies or ()):
+        raise SettingsError(
+            f"The destination {location.kind} cannot replace rows by their key: dlt has no delete-insert merge for it. "
+            f"Set destination.{location.name}.destination_type to one that has, such as duckdb or postgres."
+        )
+    return destination
+
+
+def _postgres(name: str) -> Destination[Any, Any]:
+    try:
+        from analytics_dagster.ingest.warehouse.postgres_merge import MergingPostgres  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise SettingsError(
+            "The driver of the destination postgres is not installed. Install it with pip install '.[postgres]'."
+        ) from None
+    return MergingPostgres(destination_name=name)
+
+
+def read_one_state(client: SqlClient) -> None:
+    """Let the statements of a reader see one state of the warehouse, where loads may write meanwhile."""
+    if client.capabilities.sqlglot_dialect == POSTGRES:
+        cast("PostgresSqlClient", client).read_one_state()
 
 
 def with_table_names(statement: str, client: SqlClient) -> str:

@@ -27,6 +27,7 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
     build_pipeline,
     projects_with_rows,
+    read_one_state,
     stored_columns,
     utc,
     with_table_names,
@@ -111,6 +112,7 @@ class TableStats:
         with working_files() as folder:
             pipeline = build_pipeline(None, settings, pipelines_dir=folder, connection=connection)
             with pipeline.sql_client() as client:
+                read_one_state(client)
                 yield cls(client, settings.source_address)
 
     def profile(self, resource: Resource) -> Profile | None:
