@@ -100,6 +100,12 @@ def _parse_webhook(text: str) -> str:
     return _parse_url(text) if text.strip() else ""
 
 
+def _parse_ui_url(text: str) -> str:
+    url = _parse_webhook(text).rstrip("/")
+    _refuse_credentials(url)
+    return url
+
+
 def _parse_cron(text: str) -> str:
     fields = text.split()
     # R is a random number, which differs between processes.
@@ -165,6 +171,11 @@ _Webhook = Annotated[
     SecretStr,
     _from_text(_parse_webhook),
     _must_be("a URL such as https://chat.example.com/hook, in ASCII and with a valid port, or empty", shown=False),
+]
+_UiUrl = Annotated[
+    str,
+    _from_text(_parse_ui_url),
+    _must_be("a URL such as https://dagster.example.com, without credentials or query, or empty", shown=False),
 ]
 _BaseUrl = Annotated[
     str,
@@ -284,8 +295,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     automation: _Flag = Field(default=True, description="Whether schedules and sensors run unless stopped in the UI.")
     failure_webhook: _Webhook = Field(
         default=SecretStr(""),
-        description='URL to which `{"text": …}` is posted when a run fails. Put it in `secrets.toml`.',
+        description='URL to which alerts are posted, as `{"text": …}`: see *Alerts*. Put it in `secrets.toml`.',
     )
+    ui_url: _UiUrl = Field(default="", description="Address of Dagster's UI, for the links in alerts.")
 
     _key_names: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -36,7 +36,7 @@ def test_the_other_settings_hold_beside_a_wrong_one(repository: dg.RepositoryDef
     partitions = repository.asset_graph.get(dg.AssetKey(["analytics", "deploys"])).partitions_def
     assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
     assert partitions.start == datetime(2026, 11, 20, tzinfo=UTC)
-    assert repository.has_sensor_def("run_failure_sensor")
+    assert repository.has_sensor_def("alerts_sensor")
 
 
 @pytest.mark.parametrize(("repository", "sentence"), WRONG, indirect=["repository"])
