@@ -17,6 +17,7 @@ from analytics_dagster.defs.alerts.event_log import newest_event, read_events, s
 from analytics_dagster.defs.alerts.outbox import Outbox
 from analytics_dagster.defs.alerts.webhook import post_to_webhook
 from analytics_dagster.defs.alerts.wording import describe_event
+from analytics_dagster.defs.asset_checks.wording import format_count
 from analytics_dagster.ingest.settings import Settings
 
 
@@ -85,13 +86,14 @@ def build_alerts_sensor(settings: Settings, status: dg.DefaultSensorStatus) -> d
             outbox = outbox.add(
                 describe_event(event, secrets=settings.secrets, ui_url=settings.ui_url) for event in due
             )
-        waiting, reason = len(outbox), "Nothing changed for the worse, and nothing recovered."
-        if waiting:
+        reason = "Nothing changed for the worse, and nothing recovered."
+        if waiting := len(outbox):
             problem = post_to_webhook(settings.failure_webhook.get_secret_value(), outbox.next_post())
             outbox = outbox if problem else outbox.without_next_post()
-            reason = f"Posted {waiting - len(outbox)} of {waiting} messages."
+            done = "" if problem else f"Posted {format_count(waiting - len(outbox), 'message')}."
+            left = f"Not posted yet: {format_count(len(outbox), 'message')}." if outbox else ""
+            reason = " ".join(filter(None, (problem, done, left)))
             if problem:
-                reason = f"{waiting} messages wait: {problem}"
                 context.log.warning(reason)
         latest = AlertsCursor(newest=newest, announced=announced, outbox=outbox)
         return dg.SensorResult(skip_reason=reason, cursor=str(latest))
