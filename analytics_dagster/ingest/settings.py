@@ -30,7 +30,7 @@ from pydantic import (
 from analytics_dagster.catalog import GROUPS, RESOURCES, Group, Resource
 from analytics_dagster.ingest.config_providers import ENVIRONMENT_PREFIX, SECTION, FoundSecret, find_secret, find_values
 from analytics_dagster.ingest.errors import SettingsError
-from analytics_dagster.ingest.network import is_loopback
+from analytics_dagster.ingest.network import is_plain_http
 from analytics_dagster.ingest.redaction import redact
 from analytics_dagster.ingest.windows import midnight
 
@@ -429,7 +429,7 @@ def _refuse_plain_http(settings: Settings) -> None:
         return
     urls = {"base_url": settings.base_url, "failure_webhook": settings.failure_webhook.get_secret_value()}
     for name, url in urls.items():
-        if urlsplit(url).scheme == "http" and not is_loopback(url):
+        if is_plain_http(url):
             raise SettingsError(
                 f"The setting {SECTION}.{name} must begin with https://: over http:// a key can be read on its way. If "
                 f"the network is safe, set {SECTION}.allow_http to true."
