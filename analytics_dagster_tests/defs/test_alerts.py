@@ -21,9 +21,10 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 KEYS = "analytics/items:primary_key"
 
 
-def reading(level: Level, subject: str = KEYS, minute: int = 0) -> Reading:
+def reading(level: Level, subject: str = KEYS, minute: int = 0, project: str | None = None) -> Reading:
     return Reading(
         subject=subject,
+        project=project,
         name="items.primary_key",
         level=level,
         sentence="id is not unique." if level else "id is unique.",
@@ -76,10 +77,25 @@ def test_a_check_is_announced_when_it_gets_worse_and_when_it_passes_again(
 
 def test_alerts_are_in_the_order_of_time_and_each_subject_counts_for_itself():
     events = [reading(WARN, "b", minute=3), failed("1", minute=2), reading(ERROR, "a", minute=1), reading(PASS, "c")]
-    due, state = alerts_due(events, Announced(levels={"c": WARN}))
+    due, state = alerts_due(events, Announced(levels={"c": {"": WARN}}))
     assert due == [events[3], events[2], events[1], events[0]]
-    assert state.levels == {"a": ERROR, "b": WARN}
+    assert state.levels == {"a": {"": ERROR}, "b": {"": WARN}}
     assert alerts_due(events, state)[0] == []
+
+
+def test_a_project_fails_and_recovers_beside_another_that_fails():
+    found, state = list[Event](), Announced()
+    for web, mobile in [(ERROR, PASS), (ERROR, WARN), (PASS, WARN), (PASS, PASS)]:
+        due, state = alerts_due([reading(web, project="web"), reading(mobile, project="mobile")], state)
+        found += due
+    announced = [(event.project, event.level) for event in found if isinstance(event, Reading)]
+    assert announced == [("web", ERROR), ("mobile", WARN), ("web", PASS), ("mobile", PASS)]
+    assert state.levels == {}
+
+
+def test_a_project_that_is_not_loaded_any_more_is_forgotten():
+    _, state = alerts_due([reading(ERROR, project="web"), reading(WARN, project="mobile")], Announced())
+    assert alerts_due([reading(PASS)], state) == ([], Announced())
 
 
 def test_a_failed_run_is_announced_once_and_the_run_that_repeats_it_by_itself():
@@ -97,7 +113,7 @@ def test_runs_are_forgotten_once_their_time_is_known():
 
 def test_a_check_that_is_not_defined_any_more_is_forgotten():
     _, state = alerts_due([reading(ERROR, "kept"), reading(ERROR, "gone")], Announced())
-    assert state.only({"kept"}).levels == {"kept": ERROR}
+    assert state.only({"kept"}).levels == {"kept": {"": ERROR}}
 
 
 # -- wording ---

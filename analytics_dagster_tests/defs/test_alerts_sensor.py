@@ -82,9 +82,9 @@ class Alerts:
 
     def report(self, check: str = "primary_key", *, passed: bool = False, asset: dg.AssetKey = ITEMS, **result: Any):
         """Record a result of a check."""
-        result = {"severity": ERROR, "description": f"The sentence of {check}.", **result}
+        result = {"severity": ERROR, "description": f"The sentence of {check}.", "metadata": {}, **result}
         self.project.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(asset_key=asset, check_name=check, passed=passed, metadata={}, **result)
+            dg.AssetCheckEvaluation(asset_key=asset, check_name=check, passed=passed, **result)
         )
 
 
@@ -147,13 +147,20 @@ def test_a_check_that_gets_worse_is_announced_again(alerts: Alerts):
     assert levels == ["WARN items.freshness", "ERROR items.freshness", "ERROR items.freshness"]
 
 
-def test_the_project_whose_rows_failed_is_named(alerts: Alerts):
-    alerts.project.instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(
-            asset_key=ITEMS, check_name="not_null", passed=False, severity=ERROR, metadata={"project": 7}
-        )
-    )
-    assert headings(alerts.tick()) == ["ERROR items.not_null (project 7)"]
+def test_each_project_of_a_check_is_announced_by_itself(alerts: Alerts):
+    found = []
+    for web, mobile in (("WARN", "passed"), ("WARN", "ERROR"), ("passed", "ERROR")):
+        records = [
+            dg.TableRecord({"project": project, "result": result, "description": f"The sentence of {project}."})
+            for project, result in (("web", web), ("mobile", mobile))
+        ]
+        alerts.report("freshness", metadata={"projects": dg.MetadataValue.table(records)})
+        found.append([line.partition(" (2")[0] for line in alerts.tick()])
+    assert found == [
+        ["WARN items.freshness (project web): The sentence of web."],
+        ["ERROR items.freshness (project mobile): The sentence of mobile."],
+        ["RECOVERED items.freshness (project web): The sentence of web."],
+    ]
 
 
 def test_a_link_leads_to_the_check_where_the_address_of_the_ui_is_set(alerts: Alerts):
@@ -185,7 +192,7 @@ def test_a_cursor_that_cannot_be_read_is_that_of_a_first_tick(text: str | None):
 
 
 def test_a_cursor_is_read_as_it_was_written():
-    announced = Announced(levels={"a": Level.WARN}, runs={"1": 5.5}, since=4.5)
+    announced = Announced(levels={"a": {"": Level.WARN, "web": Level.ERROR}}, runs={"1": 5.5}, since=4.5)
     cursor = AlertsCursor(newest=7, announced=announced, outbox=Outbox(("Größe",), dropped=3))
     assert AlertsCursor.parse(str(cursor), now=datetime.now(UTC)) == cursor
 

@@ -31,19 +31,19 @@ class Reading:
 
     Attributes:
         subject: The check or the policy, by a name that is unique.
-        name: Its name for people.
+        project: The project whose rows were checked; None if they are of one project, or of the account.
+        name: Name of the subject for people.
         level: Its level.
         sentence: The sentence of the result, with the next step.
-        project: The project whose rows were checked; None if it is not known.
         page: Path of its page in the UI.
         time: When it was recorded, UTC.
     """
 
     subject: str
+    project: str | None = None
     name: str
     level: Level
     sentence: str
-    project: str | None = None
     page: str
     time: datetime
 
@@ -75,18 +75,18 @@ class Announced:
     """What was announced.
 
     Attributes:
-        levels: Level of each subject that was announced and has not passed since.
+        levels: Level of each subject, by project, that was announced and has not passed since; `""` for no project.
         runs: Time of failure, in epoch seconds, of each run that was announced, if it is later than `since`.
         since: Failures of runs up to this time, in epoch seconds, are known.
     """
 
-    levels: Mapping[str, Level] = field(default_factory=dict)
+    levels: Mapping[str, Mapping[str, Level]] = field(default_factory=dict)
     runs: Mapping[str, float] = field(default_factory=dict)
     since: float = 0.0
 
     def only(self, subjects: Container[str]) -> "Announced":
         """Return the same without the levels of other subjects: checks that are not defined any more."""
-        return replace(self, levels={subject: level for subject, level in self.levels.items() if subject in subjects})
+        return replace(self, levels={subject: found for subject, found in self.levels.items() if subject in subjects})
 
     def known_until(self, since: float) -> "Announced":
         """Return the same with the failures of runs known up to a time."""
@@ -99,21 +99,25 @@ def alerts_due(events: Iterable[Event], announced: Announced) -> tuple[list[Even
     A reading at the level PASS among them announces that its subject passes again.
 
     Args:
-        events: The latest reading of each subject, and runs that failed, in any order. A subject without a reading
-            keeps its level: its history was wiped, or its check is being evaluated.
+        events: The latest reading of each subject and project, and runs that failed, in any order. A subject without
+            a reading keeps its levels: its history was wiped, or its check is being evaluated. A project without one,
+            of a subject that has others, is forgotten: it is not loaded any more.
         announced: What was announced before.
     """
-    levels, runs = dict(announced.levels), dict(announced.runs)
+    levels, runs = dict[str, dict[str, Level]](), dict(announced.runs)
     alerts = []
     for event in sorted(events, key=lambda event: event.time):
         if isinstance(event, FailedRun):
             due = event.run_id not in runs
             runs[event.run_id] = event.time.timestamp()
         else:
-            before = levels.pop(event.subject, Level.PASS)
+            project = event.project or ""
+            before = announced.levels.get(event.subject, {}).get(project, Level.PASS)
             due = event.level > before or (event.level is Level.PASS and before is not Level.PASS)
+            failing = levels.setdefault(event.subject, {})
             if event.level is not Level.PASS:
-                levels[event.subject] = event.level
+                failing[project] = event.level
         if due:
             alerts.append(event)
-    return alerts, replace(announced, levels=levels, runs=runs)
+    failing_still = {subject: found for subject, found in {**announced.levels, **levels}.items() if found}
+    return alerts, replace(announced, levels=failing_still, runs=runs)

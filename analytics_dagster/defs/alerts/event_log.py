@@ -11,6 +11,7 @@ https://docs.dagster.io/guides/test/asset-checks, https://docs.dagster.io/guides
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -91,15 +92,26 @@ def _read_checks(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey
         evaluation = record.event.asset_check_evaluation if record.event else None
         if record.event is None or evaluation is None or key not in keys:
             continue
-        projects = [evaluation.metadata[name] for name in ("project_name", "project") if name in evaluation.metadata]
-        yield Reading(
+        reading = Reading(
             subject=key.to_user_string(),
             name=f"{key.asset_key.path[-1]}.{key.name}",
             level=Level.PASS if evaluation.passed else Level[evaluation.severity.value],
             sentence=evaluation.description or "",
-            project=str(projects[0].value) if projects else None,
             page=f"{_asset_page(key.asset_key)}?view=checks&checkDetail={quote(key.name)}",
             time=datetime.fromtimestamp(record.event.timestamp, UTC),
+        )
+        projects = evaluation.metadata.get("projects")
+        yield from _split_by_project(reading, projects) if isinstance(projects, dg.TableMetadataValue) else [reading]
+
+
+def _split_by_project(reading: Reading, projects: dg.TableMetadataValue) -> Iterator[Reading]:
+    """Yield the reading of each project: one can fail, or recover, while another fails already."""
+    for result in (record.data for record in projects.records):
+        yield replace(
+            reading,
+            project=str(result["project"]),
+            level=Level.__members__.get(str(result["result"]), Level.PASS),
+            sentence=str(result["description"]),
         )
 
 

@@ -49,7 +49,10 @@ class AlertsCursor:
             return cls(
                 newest=values["newest"],
                 announced=Announced(
-                    levels={subject: Level(level) for subject, level in announced["levels"].items()},
+                    levels={
+                        subject: {project: Level(level) for project, level in levels.items()}
+                        for subject, levels in announced["levels"].items()
+                    },
                     runs=dict(announced["runs"]),
                     since=float(announced["since"]),
                 ),
