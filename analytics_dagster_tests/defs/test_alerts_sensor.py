@@ -1,5 +1,6 @@
 """The sensor of alerts on real instances of Dagster, in memory and in SQLite, with a receiver on loopback."""
 
+import timeit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from dagster._daemon.freshness import FreshnessDaemon
 
 from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.defs.alerts.due import Announced, Level
+from analytics_dagster.defs.alerts.event_log import read_events
 from analytics_dagster.defs.alerts.outbox import POST_LENGTH, Outbox
 from analytics_dagster.defs.alerts.sensor import AlertsCursor
 from analytics_dagster.defs.jobs import DATA_CHECKS
@@ -317,6 +319,14 @@ def test_failures_while_the_sensor_was_stopped_are_announced_when_it_starts(aler
         assert alerts.tick() == []
 
 
+def test_a_run_of_another_code_location_is_not_announced(alerts: Alerts):
+    killed_run(alerts)
+    instance, now = alerts.project.instance, datetime.now(UTC)
+    for location, announced in ((None, 1), ("another", 0)):
+        events, _ = read_events(instance, alerts.repository, Announced(), location=location, now=now)
+        assert len(events) == announced
+
+
 # -- freshness policies ---
 
 
@@ -416,7 +426,7 @@ def fill(project: Project, events: int) -> None:
 
 
 @in_sqlite
-@pytest.mark.parametrize("events", [0, 10_000])
+@pytest.mark.parametrize("events", [0, 10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_tick_asks_as_few_queries_whether_the_event_log_is_short_or_long(events: int, alerts: Alerts):
     for check in ("primary_key", "not_null", "freshness", "row_count"):
         alerts.report(check)
@@ -430,3 +440,4 @@ def test_a_tick_asks_as_few_queries_whether_the_event_log_is_short_or_long(event
     with counted_queries() as one_event:
         assert alerts.tick() == []
     assert (len(nothing_new), len(one_event)) == (1, 4)
+    assert min(timeit.repeat(alerts.evaluate, number=1)) < 0.3

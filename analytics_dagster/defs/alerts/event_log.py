@@ -34,7 +34,7 @@ _POLICY = {
 
 
 def newest_event(instance: dg.DagsterInstance) -> int | None:
-    """Return the id of the newest event in the log: while it stays, nothing can be announced."""
+    """Return the id of the newest event in the log: while it stays the same, the log has nothing new."""
     return instance.event_log_storage.get_maximum_record_id()
 
 
