@@ -10,7 +10,7 @@ import dagster as dg
 from analytics_dagster.defs.asset_checks.multi_asset_check import build_checks
 from analytics_dagster.defs.assets import build_assets
 from analytics_dagster.defs.jobs import build_jobs
-from analytics_dagster.defs.pause import pause_schedule, pause_sensor
+from analytics_dagster.defs.pause import pause_schedule
 from analytics_dagster.defs.resources import build_resources
 from analytics_dagster.defs.schedules import build_schedules
 from analytics_dagster.defs.sensors import build_sensors
@@ -30,14 +30,13 @@ def build_definitions(settings: Settings, problem: str = "") -> dg.Definitions:
 
     Args:
         settings: The valid settings. Definitions load with wrong ones too, so that the UI shows what is wrong.
-        problem: The sentence about a wrong setting. It is shown in the UI, and schedules and sensors are paused. A run
-            reads the settings again and fails with the same sentence.
+        problem: The sentence about a wrong setting. It is shown in the UI and posted as an alert, and schedules and
+            sensors that request runs are paused. A run reads the settings again and fails with the same sentence.
     """
-    schedules, sensors = build_schedules(settings), build_sensors(settings)
+    schedules, sensors = build_schedules(settings), build_sensors(settings, problem)
     if problem:
         logger.warning("%s Until then every load fails, and schedules and sensors request none.", problem)
         schedules = [pause_schedule(schedule, problem) for schedule in schedules]
-        sensors = [pause_sensor(sensor, problem) for sensor in sensors]
     return dg.Definitions(
         assets=[build_service(problem), *build_assets(settings)],
         asset_checks=build_checks(settings),

@@ -15,7 +15,7 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from analytics_dagster.definitions import defs
-from analytics_dagster.defs.alerts import describe_failures
+from analytics_dagster.defs.alerts.event_log import describe_failures
 from analytics_dagster.ingest.config_providers import project_root
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -28,7 +28,7 @@ def pause_sensor(sensor: dg.SensorDefinition, problem: str) -> dg.SensorDefiniti
     """
     return dg.SensorDefinition(
         name=sensor.name,
-        # A sensor of failed runs has no job.
+        # A sensor of alerts has no job.
         job_name=sensor.job_name if sensor.targets else None,
         description=problem,
         default_status=dg.DefaultSensorStatus.STOPPED,

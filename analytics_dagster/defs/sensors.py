@@ -1,7 +1,7 @@
 """Sensors that request runs after loads of other assets, from Dagster's event log alone.
 
 The daemon evaluates sensors while loads run, so they must not open DuckDB: they would block a load, or wait for one.
-`watermark.py` decides whether a table has new rows, `alerts.py` defines the sensor for failed runs.
+`watermark.py` decides whether a table has new rows. The sensor that posts alerts is in `alerts`.
 https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -12,22 +12,30 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import Resource, get_resource
-from analytics_dagster.defs.alerts import build_failure_sensor
+from analytics_dagster.defs.alerts.sensor import build_alerts_sensor
 from analytics_dagster.defs.jobs import METRICS_REFRESH
+from analytics_dagster.defs.pause import pause_sensor
 from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.defs.watermark import Watermark, WatermarkChange, compare_watermarks
 from analytics_dagster.ingest.settings import Settings
 
 
-def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    """Define the sensors whose assets are enabled, and the one for failed runs if `failure_webhook` is set."""
+def build_sensors(settings: Settings, problem: str = "") -> list[dg.SensorDefinition]:
+    """Define the sensors whose assets are enabled, and the one for alerts if `failure_webhook` is set.
+
+    Args:
+        settings: The valid settings.
+        problem: The sentence about a wrong setting: then only alerts go on, and announce it.
+    """
     status = dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
     waiting: dict[str, list[Resource]] = {}
     for resource in settings.enabled_resources("metrics"):
         if resource.refresh_after and resource.refresh_after not in settings.disabled:
             waiting.setdefault(resource.refresh_after, []).append(resource)
     sensors = [_build_sensor(get_resource(name), to_load, status) for name, to_load in waiting.items()]
-    return [*sensors, build_failure_sensor(settings, status)] if settings.failure_webhook else sensors
+    if problem:
+        sensors = [pause_sensor(sensor, problem) for sensor in sensors]
+    return [*sensors, build_alerts_sensor(settings, status, problem)] if settings.failure_webhook else sensors
 
 
 def _build_sensor(

@@ -28,6 +28,11 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def is_plain_http(url: str) -> bool:
+    """Whether a request to a URL can be read on its way: it leaves the machine unencrypted."""
+    return urlsplit(url).scheme == "http" and not is_loopback(url)
+
+
 def find_proxy(url: str) -> str | None:
     """Return the proxy for a URL, as the environment has it; None for none."""
     if is_loopback(url):

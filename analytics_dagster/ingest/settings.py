@@ -40,7 +40,7 @@ from analytics_dagster.ingest.config_providers import (
     suggest,
 )
 from analytics_dagster.ingest.errors import SettingsError
-from analytics_dagster.ingest.network import is_loopback
+from analytics_dagster.ingest.network import is_plain_http
 from analytics_dagster.ingest.redaction import redact
 from analytics_dagster.ingest.windows import midnight
 
@@ -111,6 +111,12 @@ def _parse_base_url(text: str) -> str:
 
 def _parse_webhook(text: str) -> str:
     return _parse_url(text) if text.strip() else ""
+
+
+def _parse_ui_url(text: str) -> str:
+    url = _parse_webhook(text).rstrip("/")
+    _refuse_credentials(url)
+    return url
 
 
 def _parse_cron(text: str) -> str:
@@ -194,6 +200,11 @@ _Webhook = Annotated[
     SecretStr,
     _from_text(_parse_webhook),
     _must_be("a URL such as https://chat.example.com/hook, in ASCII and with a valid port, or empty", shown=False),
+]
+_UiUrl = Annotated[
+    str,
+    _from_text(_parse_ui_url),
+    _must_be("a URL such as https://dagster.example.com, without credentials or query, or empty", shown=False),
 ]
 _BaseUrl = Annotated[
     str,
@@ -325,8 +336,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True
     automation: _Flag = Field(default=True, description="Whether schedules and sensors run unless stopped in the UI.")
     failure_webhook: _Webhook = Field(
         default=SecretStr(""),
-        description='URL to which `{"text": …}` is posted when a run fails. Put it in `secrets.toml`.',
+        description='URL to which alerts are posted, as `{"text": …}`: see *Alerts*. Put it in `secrets.toml`.',
     )
+    ui_url: _UiUrl = Field(default="", description="Address of Dagster's UI, for the links in alerts.")
 
     _key_names: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -532,7 +544,7 @@ def _refuse_plain_http(settings: Settings) -> None:
         return
     urls = {"base_url": settings.base_url, "failure_webhook": settings.failure_webhook.get_secret_value()}
     for name, url in urls.items():
-        if urlsplit(url).scheme == "http" and not is_loopback(url):
+        if is_plain_http(url):
             raise SettingsError(
                 f"The setting {SECTION}.{name} must begin with https://: over http:// a key can be read on its way. If "
                 f"the network is safe, set {SECTION}.allow_http to true."

@@ -14,6 +14,7 @@ from analytics_dagster.defs.translator import SERVICE
 from analytics_dagster.ingest.settings import load_valid_settings
 from analytics_dagster_tests.support.dagster_dev import environment
 from analytics_dagster_tests.support.project import CONFIG, Project
+from analytics_dagster_tests.support.webhook import a_webhook
 
 HOOK = "https://chat.example.com/hook"
 WRONG = [
@@ -36,7 +37,7 @@ def test_the_other_settings_hold_beside_a_wrong_one(repository: dg.RepositoryDef
     partitions = repository.asset_graph.get(dg.AssetKey(["analytics", "deploys"])).partitions_def
     assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
     assert partitions.start == datetime(2026, 11, 20, tzinfo=UTC)
-    assert repository.has_sensor_def("run_failure_sensor")
+    assert repository.has_sensor_def("alerts_sensor")
 
 
 @pytest.mark.parametrize(("repository", "sentence"), WRONG, indirect=["repository"])
@@ -44,8 +45,8 @@ def test_with_a_wrong_setting_schedules_and_sensors_are_stopped_and_show_the_sen
     repository: dg.RepositoryDefinition, sentence: str
 ):
     assert len(repository.schedule_defs) == 4
-    assert len(repository.sensor_defs) == 2
-    for automatic in (*repository.schedule_defs, *repository.sensor_defs):
+    assert {sensor.name for sensor in repository.sensor_defs} == {"new_deploys_sensor", "alerts_sensor"}
+    for automatic in (*repository.schedule_defs, repository.get_sensor_def("new_deploys_sensor")):
         assert automatic.default_status.value == "STOPPED"
         assert sentence in (automatic.description or "")
     assert sentence in (repository.asset_graph.get(SERVICE).description or "")
@@ -60,12 +61,39 @@ def test_with_a_wrong_setting_a_tick_of_what_a_person_started_requests_nothing(
             answer = schedule.evaluate_tick(context)
         assert not answer.run_requests
         assert sentence in (answer.skip_message or "")
-    for sensor in repository.sensor_defs:
-        with dg.build_sensor_context(project.instance, "as before", repository_def=repository) as sensor_context:
-            tick = sensor.evaluate_tick(sensor_context)
-        assert not tick.run_requests
-        assert sentence in (tick.skip_message or "")
-        assert tick.cursor == "as before"
+    sensor = repository.get_sensor_def("new_deploys_sensor")
+    with dg.build_sensor_context(project.instance, "as before", repository_def=repository) as sensor_context:
+        tick = sensor.evaluate_tick(sensor_context)
+    assert not tick.run_requests
+    assert sentence in (tick.skip_message or "")
+    assert tick.cursor == "as before"
+
+
+def test_a_wrong_setting_is_posted_once_and_again_when_it_is_right(project: Project):
+    with a_webhook() as webhook:
+        cursor = None
+        for horizon in (0, 0, 48, 48):
+            project.set(failure_webhook=webhook.url, horizon=horizon)
+            repository = build_definitions(*load_valid_settings()).get_repository_def()
+            sensor = repository.get_sensor_def("alerts_sensor")
+            assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+            with dg.build_sensor_context(project.instance, cursor, repository_def=repository) as context:
+                cursor = sensor.evaluate_tick(context).cursor
+        wrong, right = webhook.taken
+    assert wrong.startswith(
+        "ERROR settings: The setting sources.analytics.horizon must be a whole number, at least 1, not '0'. Until then "
+        "every load fails, and schedules request none. (2"
+    )
+    assert right.startswith("RECOVERED settings: All are right. (2")
+
+
+def test_a_webhook_over_plain_http_is_posted_to_by_no_sensor(project: Project):
+    project.set(failure_webhook="http://chat.example.com/hook")
+    repository = build_definitions(*load_valid_settings()).get_repository_def()
+    with dg.build_sensor_context(project.instance, "as before", repository_def=repository) as context:
+        tick = repository.get_sensor_def("alerts_sensor").evaluate_tick(context)
+    assert "failure_webhook must begin with https://" in (tick.skip_message or "")
+    assert tick.cursor == "as before"
 
 
 def test_the_definitions_load_with_a_file_that_cannot_be_read(tmp_path: Path):

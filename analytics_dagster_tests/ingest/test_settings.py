@@ -115,6 +115,8 @@ VALUES = [
         "https://chat.example.com/a?b=c",
     ),
     ("failure_webhook", "", '""', ""),
+    ("ui_url", "https://dagster.example.com/", '"https://dagster.example.com"', "https://dagster.example.com"),
+    ("ui_url", "", '""', ""),
 ]
 
 
@@ -424,6 +426,18 @@ def test_a_webhook_that_is_no_url_is_refused_and_not_repeated(env: Callable[...,
     sentence = refusal()
 
     assert sentence.startswith("The setting sources.analytics.failure_webhook must be a URL such as")
+    assert "s3cret" not in sentence
+
+
+@pytest.mark.parametrize(
+    "url", ["dagster.example.com", "https://me:s3cret@dagster.example.com", "https://dagster.example.com/?key=s3cret"]
+)
+def test_an_address_of_the_ui_that_is_no_link_is_refused_and_not_repeated(env: Callable[..., None], url: str) -> None:
+    env(ui_url=url)
+
+    sentence = refusal()
+
+    assert sentence.startswith("The setting sources.analytics.ui_url must be a URL such as https://dagster.example.com")
     assert "s3cret" not in sentence
 
 

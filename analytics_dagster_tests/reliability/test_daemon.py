@@ -3,25 +3,16 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY
-from analytics_dagster_tests.support.dagster_dev import a_clone, running_dev
+from analytics_dagster_tests.support.dagster_dev import a_clone, running_dev, within
 from analytics_dagster_tests.support.service import a_service
 
 ENDED_BADLY = {"FAILURE", "CANCELED"}
-
-
-def within(seconds: float, event: str, happened: Callable[[], bool]) -> None:
-    """Wait until an event has happened."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {event}"
-        time.sleep(1)
 
 
 def every_minute(**settings: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class Dev:
         return answer["data"]
 
     def launch(self, name: str, tags: dict[str, str]) -> str:
+        """Launch a run that materialises an asset, and return its id."""
+        selection = {"assetSelection": [{"path": ["analytics", name]}], "assetCheckSelection": []}
+        return self._launch({"pipelineName": "__ASSET_JOB", **selection}, tags)
+
+    def launch_job(self, name: str) -> str:
+        """Launch a run of a job, and return its id."""
+        return self._launch({"pipelineName": name}, tags={})
+
+    def _launch(self, selection: dict[str, Any], tags: dict[str, str]) -> str:
         answer = self.ask(
             """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
                 __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
@@ -66,12 +75,7 @@ class Dev:
                 "mode": "default",
                 "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
                 "runConfigData": {},
-                "selector": {
-                    **REPOSITORY,
-                    "pipelineName": "__ASSET_JOB",
-                    "assetSelection": [{"path": ["analytics", name]}],
-                    "assetCheckSelection": [],
-                },
+                "selector": {**REPOSITORY, **selection},
             },
         )["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -92,6 +96,15 @@ class Dev:
     def statuses(self) -> dict[str, str]:
         return {run["runId"]: run["status"] for run in self.runs()}
 
+    def start_sensor(self, name: str) -> None:
+        """Start a sensor, as a person does in the UI."""
+        answer = self.ask(
+            """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+                __typename ... on PythonError { message } } }""",
+            selector={**REPOSITORY, "sensorName": name},
+        )["startSensor"]
+        assert answer["__typename"] == "Sensor", answer
+
     def sensor_ticks(self, name: str) -> list[dict[str, Any]]:
         """Return the ticks of a sensor, newest first: status, skipReason, timestamp."""
         answer = self.ask(
@@ -100,6 +113,14 @@ class Dev:
             selector={**REPOSITORY, "sensorName": name},
         )
         return answer["sensorOrError"]["sensorState"]["ticks"]
+
+
+def within(seconds: float, event: str, happened: Callable[[], bool]) -> None:
+    """Wait until an event has happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {event}"
+        time.sleep(1)
 
 
 @contextmanager
