@@ -23,7 +23,7 @@ from analytics_dagster.ingest.errors import AnalyticsError, WarehouseError
 from analytics_dagster.ingest.load import open_loader
 from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import load_settings
-from analytics_dagster.ingest.source import build_source
+from analytics_dagster.ingest.source import Reading, build_source
 from analytics_dagster.ingest.warehouse.table_stats import TableStats
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
@@ -314,7 +314,11 @@ def test_a_table_that_dlt_made_is_continued(stored: Project, service: Sandbox):
         destination=dlt.destinations.postgres(stored.database.url),
         dataset_name="analytics",
         pipelines_dir=str(stored.folder / "stock"),
-    ).run(build_source(ReadRequest(resource=resource, settings=settings, window=None, now=datetime.now(UTC))))
+    ).run(
+        build_source(
+            [Reading(request=ReadRequest(resource=resource, settings=settings, window=None, now=datetime.now(UTC)))]
+        )
+    )
     service.update("deploys", service.add_deploy()["id"], colour="blue")
 
     load("deploys")
