@@ -14,6 +14,7 @@ OURS = "ours"
 BY_PAGE = f"{OURS}, by page"
 UNLIMITED = f"{OURS}, no limit"
 IN_PIECES = f"{OURS}, in pieces"
+ON_DUCKDB = f"{OURS}, DuckDB"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
