@@ -439,9 +439,7 @@ def test_a_reader_sees_one_state_and_writes_nothing(stored: Project):
     assert stored.rows("load_windows")
 
 
-def test_a_session_that_is_ended_fails_the_load_and_the_next_one_is_complete(
-    stored: Project, service: Sandbox
-):
+def test_a_session_that_is_ended_fails_the_load_and_the_next_one_is_complete(stored: Project, service: Sandbox):
     def end_sessions(resource: str, _: int | None) -> None:
         if resource == "deploys" and not ended:
             ended.append(stored.database.server.run(

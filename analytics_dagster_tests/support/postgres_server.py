@@ -148,6 +148,7 @@ def start_server(*options: str) -> Iterator[PostgresServer]:
     keeper = subprocess.Popen(
         [sys.executable, "-m", "analytics_dagster_tests.support.postgres_server", *options],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,  # what ends the group of the tests, such as Ctrl-C, ends the server in good order
     )  # fmt: skip
     assert keeper.stdin
     assert keeper.stdout
@@ -248,7 +249,5 @@ def _answers(server: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches the whole group; the tests close the input when they end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if problem := keep_server(sys.argv[1:]):
         print(problem)  # noqa: T201
