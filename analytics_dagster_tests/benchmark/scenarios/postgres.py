@@ -7,6 +7,7 @@ from analytics_dagster_tests.benchmark.bench import HOUR, LARGE_PAGE, SPACING, B
 from analytics_dagster_tests.benchmark.loaders import Job
 from analytics_dagster_tests.benchmark.measurements import (
     IN_PIECES,
+    LARGE_PAGES,
     ON_DUCKDB,
     OURS,
     PLAIN,
@@ -31,7 +32,7 @@ def postgres_cold(bench: Bench) -> Iterator[Measurement]:
         # Plain dlt needs too much time for the rows of the other loaders.
         with start_server(few, spacing=SPACING) as server:
             jobs = {
-                OURS: build_job("ours", page_size=LARGE_PAGE),
+                LARGE_PAGES: build_job("ours", page_size=LARGE_PAGE),
                 PLAIN_PARQUET: build_job("plain-parquet", page_size=LARGE_PAGE),
                 PLAIN: build_job("plain", page_size=LARGE_PAGE),
             }
