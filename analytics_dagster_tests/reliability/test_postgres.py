@@ -158,6 +158,20 @@ def test_a_table_of_another_owner_is_one_sentence_and_holds_back_no_other(stored
     assert len(stored.rows("teams")) > 0
 
 
+def test_a_table_of_another_owner_that_may_be_written_is_loaded_with_a_warning(
+    stored: Project, service: Sandbox, caplog: pytest.LogCaptureFixture
+):
+    assert stored.database
+    load("users")
+    stored.execute("DROP INDEX analytics.users_key")
+    give_away = f"ALTER TABLE analytics.users OWNER TO admin; GRANT ALL ON analytics.users TO {LOADER}"
+    stored.database.server.run(give_away, stored.database.name)
+    service.update("users", service.rows("users")[0]["id"], email="renamed")
+    with caplog.at_level(logging.WARNING):
+        assert load("users").rows_in_table == len(service.rows("users"))
+    assert "users: without an index, or a comment, loads go on but may be slow. The warehouse refused" in caplog.text
+
+
 def test_a_server_that_takes_no_writes_is_one_sentence(stored: Project):
     assert stored.database
     stored.database.run(f"ALTER DATABASE {stored.database.name} SET default_transaction_read_only = on")

@@ -16,7 +16,7 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.ingest.schema import LOADER_TABLE_DESCRIPTIONS
-from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient
+from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient, RefusedStatementError
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,15 @@ def complete_tables(client: PostgresSqlClient, tables: Iterable[TTableSchema]) -
 
     Args:
         client: An open SQL client.
-        tables: dlt's schemas of tables that exist.
+        tables: dlt's schemas of tables that exist. Those of another owner are left as they are, with a warning.
     """
     for table in tables:
-        _create_indexes(client, table)
-        for statement in _comments(client, table):
-            client.execute_sql(statement)
+        try:
+            _create_indexes(client, table)
+            for statement in _comments(client, table):
+                client.execute_sql(statement)
+        except RefusedStatementError as error:
+            logger.warning("%s: without an index, or a comment, loads go on but may be slow. %s", table["name"], error)
 
 
 def _create_indexes(client: PostgresSqlClient, table: TTableSchema) -> None:
