@@ -250,19 +250,19 @@ def indexes(project: Project, table: str) -> set[tuple[str, bool]]:
     rows = project.sql(
         f"SELECT pg_get_indexdef(indexrelid), indisunique FROM pg_index WHERE indrelid = 'analytics.{table}'::regclass"
     )
-    return {(definition.partition(" USING btree ")[2], unique) for definition, unique in rows}
+    return {(definition.partition(" USING btree ")[2].replace('"', ""), unique) for definition, unique in rows}
 
 
-def test_keys_and_cursors_have_indexes_and_everything_has_its_description(stored: Project, service: Sandbox):
+def test_keys_cursors_and_projects_have_indexes_and_everything_has_its_description(stored: Project, service: Sandbox):
     service.plant("deploys", {"id": None})
     names = [resource.name for resource in RESOURCES]
     for name in names:
         load(name)
     for resource in RESOURCES:
         expected = {(f"({', '.join(resource.primary_key)})", True)}
-        if resource.cursor:
-            column = f'"{resource.cursor}"' if resource.cursor == "timestamp" else resource.cursor
-            expected.add((f"({column})", False))
+        columns = {column.name for column in table_columns(resource)}
+        expected |= {(f"({name})", False) for name in ("project_id", resource.cursor) if name in columns}
+        expected -= {("(project_id)", False)} if resource.primary_key[0] == "project_id" else set()
         assert indexes(stored, resource.name) == expected
     assert indexes(stored, "rejected_rows") == {("(row_hash)", True)}
 
