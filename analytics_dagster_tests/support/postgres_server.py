@@ -36,6 +36,7 @@ LOADER = "loader"
 PASSWORD = "loader's-p@ss/word"
 QUOTED_PASSWORD = "loader%27s-p%40ss%2Fword"
 
+_READY = "ready"
 _LIFETIME = 3_600.0
 """Seconds after which the keeper stops the server in any case."""
 _PATIENCE = 30.0
@@ -153,9 +154,11 @@ def start_server(*options: str) -> Iterator[PostgresServer]:
     assert keeper.stdin
     assert keeper.stdout
     try:
-        port, _, folder = keeper.stdout.readline().strip().partition(" ")
-        if not folder:
-            raise RuntimeError(port or "The keeper of the PostgreSQL server did not start; its message is above.")
+        said = keeper.stdout.readline().strip()
+        word, _, place = said.partition(" ")
+        if word != _READY:
+            raise RuntimeError(said or "The keeper of the PostgreSQL server did not start; its message is above.")
+        port, _, folder = place.partition(" ")
         server = PostgresServer(int(port), Path(folder))
         server.run(f"CREATE ROLE {LOADER} LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'")
         yield server
@@ -208,7 +211,7 @@ def keep_server(options: Sequence[str]) -> str:
         try:
             if not _answers(server, port):
                 return f"PostgreSQL did not start: {' '.join((folder / 'log').read_text().split())}"
-            print(port, folder, flush=True)  # noqa: T201 - to the process that reads it
+            print(_READY, port, folder, flush=True)  # noqa: T201 - to the process that reads it
             select.select([sys.stdin], [], [], _LIFETIME)
         finally:
             server.send_signal(signal.SIGINT)  # sessions are ended, not waited for
