@@ -8,7 +8,7 @@ import pytest
 
 from analytics_dagster.ingest import keyset, pagination, project_load
 from analytics_dagster.sandbox import Sandbox
-from analytics_dagster_tests.support.postgres_server import PostgresServer, start_server
+from analytics_dagster_tests.support.postgres_server import FAST, PostgresServer, start_server
 from analytics_dagster_tests.support.project import Project, a_project
 from analytics_dagster_tests.support.service import a_service
 
@@ -64,7 +64,7 @@ def a_warehouse(request: pytest.FixtureRequest, warehouse_kind: str) -> AWarehou
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server for all tests of the process."""
-    with start_server() as server:
+    with start_server(*FAST) as server:
         yield server
 
 

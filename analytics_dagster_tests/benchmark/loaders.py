@@ -33,7 +33,8 @@ class Job:
         loader: Key of `LOADERS`.
         url: Base URL of the service.
         folder: Folder of the working files.
-        warehouse: DuckDB file.
+        warehouse: DuckDB file, or URL of a PostgreSQL database.
+        warm_warehouse: The same for the warm-up.
         page_size: The setting `page_size` of the occurrences; None if it is not set. The floor needs one.
         paging: The setting `paging` of the occurrences.
         in_flight: Requests in flight, if the loader sends several at a time.
@@ -46,6 +47,7 @@ class Job:
     url: str
     folder: str
     warehouse: str
+    warm_warehouse: str = ""
     page_size: int | None = None
     paging: Literal["auto", "page", "keyset"] = "auto"
     in_flight: int = 8
@@ -104,6 +106,7 @@ def _build_settings(job: Job) -> "Settings":
 
     from analytics_dagster.ingest.settings import Settings  # noqa: PLC0415
 
+    os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] = "postgres" if _in_postgres(job) else "duckdb"
     os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"] = job.warehouse
     settings = Settings(
         base_url=job.url,
@@ -113,6 +116,10 @@ def _build_settings(job: Job) -> "Settings":
         read_ahead=job.in_flight,
     )
     return settings if job.memory_limit is None else settings.model_copy(update={"memory_limit": job.memory_limit})
+
+
+def _in_postgres(job: Job) -> bool:
+    return job.warehouse.startswith("postgresql:")
 
 
 def load_with_plain_dlt(job: Job, **run_options: Any) -> None:
@@ -126,7 +133,7 @@ def load_with_plain_dlt(job: Job, **run_options: Any) -> None:
     source = rest_api_source(rest_api_config(_build_settings(job), [get_resource("occurrences")]))
     pipeline = dlt.pipeline(
         pipeline_name="plain",
-        destination=dlt.destinations.duckdb(job.warehouse),
+        destination=(dlt.destinations.postgres if _in_postgres(job) else dlt.destinations.duckdb)(job.warehouse),
         dataset_name="analytics",
         pipelines_dir=job.folder,
     )
@@ -165,7 +172,7 @@ def main(text: str) -> None:
     warm_up = {
         "url": job.url + WARM_UP,
         "folder": str(folder / "warm"),
-        "warehouse": str(folder / "warm.duckdb"),
+        "warehouse": job.warm_warehouse,
         "start": None,
         "end": None,
     }

@@ -14,6 +14,8 @@ OURS = "ours"
 BY_PAGE = f"{OURS}, by page"
 UNLIMITED = f"{OURS}, no limit"
 IN_PIECES = f"{OURS}, in pieces"
+ON_DUCKDB = f"{OURS}, DuckDB"
+LARGE_PAGES = f"{OURS}, 1000 a page"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 

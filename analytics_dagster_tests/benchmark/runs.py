@@ -10,16 +10,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from analytics_dagster_tests.benchmark.loaders import Job, encode_job
 from analytics_dagster_tests.benchmark.rows import OCCURRENCES
 from analytics_dagster_tests.benchmark.server_process import ROOT, Server
+from analytics_dagster_tests.support.postgres_server import PostgresDatabase
 
 TIMEOUT = 900.0
 """Seconds after which a run fails."""
@@ -86,15 +88,57 @@ def run_job(
         warehouse = folder / "benchmark.duckdb"
         if copy_of:
             shutil.copyfile(copy_of, warehouse)
+        job = replace(job, warehouse=str(warehouse), warm_warehouse=str(folder / "warm.duckdb"))
         server.reset(**behaviour)
-        job = replace(job, url=server.url, folder=str(folder), warehouse=str(warehouse))
-        command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.loaders", encode_job(job)]
-        measured = run_process(command, folder)
-        requests = server.stats()["requests"].get(OCCURRENCES.path, 0)
+        figures = _run(job, server, folder)
         landed = _read_rows(warehouse, duplicates=duplicates)
         if copy_to:
             shutil.copyfile(warehouse, copy_to)
-    return Run(**json.loads(measured), requests=requests, landed=landed)
+    return Run(**figures, landed=landed)
+
+
+def run_postgres_job(job: Job, server: Server, database: PostgresDatabase, **behaviour: float) -> Run:
+    """Run a job in a fresh process, into a PostgreSQL database.
+
+    Args:
+        job: The job; `url`, `folder` and `warehouse` are filled in here.
+        server: The server to load from.
+        database: The database to load into.
+        behaviour: Arguments of `Server.reset`.
+
+    Raises:
+        RunError: The run failed, or a row landed twice.
+    """
+    with workspace() as folder, database.server.database() as warm:
+        database.server.run("CHECKPOINT")  # or the run would write the pages of what was before
+        server.reset(**behaviour)
+        figures = _run(replace(job, warehouse=database.url, warm_warehouse=warm.url), server, folder)
+    return Run(**figures, landed=_read_postgres_rows(database))
+
+
+def _run(job: Job, server: Server, folder: Path) -> dict[str, Any]:
+    """Run a job in a fresh process and return its figures."""
+    job = replace(job, url=server.url, folder=str(folder))
+    command = [sys.executable, "-m", "analytics_dagster_tests.benchmark.loaders", encode_job(job)]
+    measured: dict[str, Any] = json.loads(run_process(command, folder))
+    return {**measured, "requests": server.stats()["requests"].get(OCCURRENCES.path, 0)}
+
+
+def _read_postgres_rows(database: PostgresDatabase) -> Rows:
+    """Return the rows of a database, as `_read_rows` does."""
+    columns = dict(
+        database.run(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = 'analytics' AND table_name = 'occurrences'"
+        )
+    )
+    column = next(name for name in ("uuid", "data__uuid", "data") if name in columns)
+    uuid = "data ->> 'uuid'" if column == "data" else column
+    time = "timestamp" if columns["timestamp"] == "bigint" else "CAST(extract(epoch FROM timestamp) AS bigint)"
+    rows = database.run(
+        f"SELECT CASE WHEN right({uuid}, 12) = CAST(id AS text) THEN id ELSE -id END, {time} FROM analytics.occurrences"
+    )
+    return _without_duplicates(rows)
 
 
 def run_process(command: list[str], folder: Path) -> str:
@@ -137,6 +181,10 @@ def _read_rows(warehouse: Path, *, duplicates: bool) -> Rows:
         rows = connection.execute(
             f"SELECT CASE WHEN {own_payload} THEN id ELSE -id END, {time} FROM analytics.occurrences"
         ).fetchall()
-    if not duplicates and len(set(rows)) != len(rows):
+    return set(rows) if duplicates else _without_duplicates(rows)
+
+
+def _without_duplicates(rows: Sequence[tuple[int, int]]) -> Rows:
+    if len(set(rows)) != len(rows):
         raise RunError(f"{len(rows) - len(set(rows))} rows landed twice.")
     return set(rows)

@@ -10,8 +10,11 @@ from analytics_dagster_tests.benchmark.measurements import (
     DEFINITIONS,
     FLOOR,
     IN_PIECES,
+    LARGE_PAGES,
     LIBRARIES,
+    ON_DUCKDB,
     OURS,
+    PLAIN_PARQUET,
     UNLIMITED,
     Measurement,
     Results,
@@ -284,6 +287,29 @@ PIECES = (
     ),
 )
 
+POSTGRES = (
+    Threshold(
+        name="100,000 occurrences from a cold start into PostgreSQL against into DuckDB",
+        figure=_seconds_ratio("postgres-cold", OURS, ON_DUCKDB),
+        limit=1.5,
+        unit="times the seconds",
+    ),
+    Threshold(
+        name="20,000 occurrences into PostgreSQL against plain dlt with Parquet",
+        figure=_seconds_ratio("postgres-cold", LARGE_PAGES, PLAIN_PARQUET),
+        limit=1,
+        unit="times the seconds",
+    ),
+    Threshold(
+        name="One hour into 1,000,000 rows in PostgreSQL against into none, with coverage",
+        figure=lambda results: _slowness(
+            results.find("postgres-merge", IN_PIECES, MILLION), results.find("postgres-merge", IN_PIECES, 0)
+        ),
+        limit=2,
+        unit="times the seconds",
+    ),
+)
+
 IMPORTS = (
     Threshold(
         name="Importing the definitions against importing the libraries",
@@ -298,7 +324,7 @@ def judge(results: Results) -> list[dict[str, object]]:
     """Return the verdict on each threshold whose figure is in the results."""
     return [
         verdict
-        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *IMPORTS)
+        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *POSTGRES, *IMPORTS)
         if (verdict := threshold.judge(results))
     ]
 

@@ -123,6 +123,13 @@ def test_a_merge_that_fails_half_way_leaves_the_table_as_it_was(
     assert target.rows() == [(1, "{}"), (2, "{}")]
 
 
+@pytest.mark.every_warehouse
+def test_large_rows_are_merged(target: Target) -> None:
+    """PostgreSQL gets them in batches of bytes."""
+    target.load([row(k, "x" * 2**20, seq=k) for k in range(40)])
+    assert target.rows("SELECT count(*), min(length(v)) FROM d.t") == [(40, 2**20)]
+
+
 def test_rows_too_large_for_the_memory_limit_are_merged_without_it(
     target: Target, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -124,7 +124,6 @@ def fail_after(service: Sandbox, requests: int) -> None:
     service.fail_next("status", resource="occurrences", status=503, times=10_000, after=requests)
 
 
-@pytest.mark.every_warehouse
 @pytest.mark.parametrize("paging", ["auto", "page"])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_range_is_loaded_in_pieces_oldest_first(full: bool, paging: str, project: Project, busy: Sandbox) -> None:  # noqa: FBT001

@@ -25,8 +25,6 @@ from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, failure, load, materializations
 
-pytestmark = pytest.mark.every_warehouse
-
 START = datetime(2026, 3, 10, 18, 7, tzinfo=UTC)
 TODAY = START.replace(hour=0, minute=0)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -110,6 +108,7 @@ def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project, o
 # -- a list that is empty ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.usefixtures("observe")
 @pytest.mark.parametrize("name", ["deploys", "rql_jobs", "items"])
 def test_an_empty_list_fails_while_the_table_has_rows_and_claims_nothing(
@@ -158,6 +157,7 @@ def test_an_empty_listing_fails_and_marks_nothing(project: Project, service: San
     assert project.sql("SELECT id FROM analytics.users WHERE removed_at IS NOT NULL") == []
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.usefixtures("observe")
 def test_three_loads_over_a_day_make_an_empty_list_acceptable_and_the_check_says_so(
     project: Project, service: Sandbox, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -302,6 +302,7 @@ def test_only_loads_that_resume_at_the_end_of_coverage_know_a_key(
     assert (resumed is not None) == (name == "deploys")
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.usefixtures("service")
 def test_a_table_that_is_empty_or_missing_has_no_largest_key(project: Project):
     resource = get_resource("deploys")

@@ -15,7 +15,7 @@ from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project, daily_partition
 from analytics_dagster_tests.support.service import truth
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_warehouse]
 
 
 def terminal(project: Project, service: Sandbox, home: Path, *names: str) -> "subprocess.Popen[str]":

@@ -12,8 +12,6 @@ from analytics_dagster.ingest.errors import EmptyListError
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, load
 
-pytestmark = pytest.mark.every_warehouse
-
 LISTINGS = ["environments", "projects", "teams", "users"]
 
 
@@ -36,6 +34,7 @@ def drop(service: Sandbox, name: str, rows: Sequence[dict[str, Any]]) -> None:
         service.remove(name, row["id"])
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_row_that_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Project, service: Sandbox) -> None:
     load(name)
@@ -88,6 +87,7 @@ def test_a_listing_whose_second_page_fails_marks_nothing(listed: Project, servic
     assert removed(listed, "teams") == set()
 
 
+@pytest.mark.every_warehouse
 def test_a_listed_row_that_does_not_fit_is_not_taken_for_a_removed_one(listed: Project, service: Sandbox) -> None:
     load("users")
     row = service.rows("users")[0]
@@ -98,6 +98,7 @@ def test_a_listed_row_that_does_not_fit_is_not_taken_for_a_removed_one(listed: P
     assert removed(listed, "users") == set()
 
 
+@pytest.mark.every_warehouse
 def test_the_users_of_another_account_leave_those_of_this_one_alone(
     listed: Project, service: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_users_of_another_account_leave_those_of_this_one_alone(
     assert everywhere["id"] in {key for (key,) in listed.rows("users", "id")}
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("name", ["projects", "teams"])
 def test_a_listing_of_another_account_leaves_the_rows_of_this_one_alone(
     name: str, listed: Project, service: Sandbox
@@ -131,6 +133,7 @@ def test_a_listing_of_another_account_leaves_the_rows_of_this_one_alone(
     assert removed(listed, name) == set()
 
 
+@pytest.mark.every_warehouse
 def test_the_environments_of_one_project_say_nothing_of_another_s(listed: Project, service: Sandbox) -> None:
     here, *_ = service.rows("environments")
     elsewhere = {**here, "id": here["id"] + 1_000_000, "project_id": here["project_id"] + 1}
@@ -189,6 +192,7 @@ def test_a_clock_that_steps_back_between_two_pages_marks_nothing(name: str, list
     assert removed(listed, name) == set()
 
 
+@pytest.mark.every_warehouse
 def test_a_row_that_was_listed_before_the_marks_had_ids_is_marked_as_well(listed: Project, service: Sandbox) -> None:
     load("environments")
     listed.execute("ALTER TABLE analytics.environments DROP COLUMN load_id")

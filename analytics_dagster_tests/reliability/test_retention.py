@@ -16,8 +16,6 @@ from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
 from analytics_dagster_tests.support.service import a_service
 
-pytestmark = pytest.mark.every_warehouse
-
 KEPT = 2
 MIDNIGHT = datetime.combine(datetime.now(UTC).date(), time(), UTC)
 OLDEST = MIDNIGHT - timedelta(days=KEPT)
@@ -52,6 +50,7 @@ def night(days: int = 3) -> Any:
     return load("occurrences", Window(start=MIDNIGHT - days * DAY, end=MIDNIGHT + DAY))
 
 
+@pytest.mark.every_warehouse
 def test_a_night_deletes_the_rows_that_are_too_old_and_their_coverage(project: Project, loaded: Sandbox) -> None:
     before = rows(project)
     report = night()
@@ -70,6 +69,7 @@ def test_a_tick_deletes_nothing(project: Project) -> None:
     assert rows(project) == before
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("full", [False, True])
 def test_deleted_rows_are_not_loaded_again(full: bool, project: Project, loaded: Sandbox) -> None:  # noqa: FBT001
     night()
@@ -84,6 +84,7 @@ def test_deleted_rows_are_not_loaded_again(full: bool, project: Project, loaded:
     assert oldest(project) >= OLDEST
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.usefixtures("loaded")
 def test_no_check_misses_the_rows_that_were_deleted(project: Project) -> None:
     selection = dg.AssetSelection.checks_for_assets(dg.AssetKey(["analytics", "occurrences"]))
@@ -96,6 +97,7 @@ def test_no_check_misses_the_rows_that_were_deleted(project: Project) -> None:
     assert f"Rows before {OLDEST:%Y-%m-%d} are not kept (keep_days)." in history.description
 
 
+@pytest.mark.every_warehouse
 def test_a_crash_between_coverage_and_rows_leaves_coverage_behind(project: Project, loaded: Sandbox) -> None:
     with open_loader(load_settings()) as loader:
         loader.load_state.coverage.forget_windows_before(get_resource("occurrences"), OLDEST)

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from dlt.common.runtime.run_context import switch_context
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.sandbox import PERSONAL_MARKERS, SECRET_MARKER, Sandbox
 from analytics_dagster_tests.support.dagster_dev import DAGSTER, a_clone, environment
+from analytics_dagster_tests.support.postgres_server import PASSWORD as LOADERS_PASSWORD
+from analytics_dagster_tests.support.postgres_server import QUOTED_PASSWORD, PostgresDatabase
 from analytics_dagster_tests.support.project import CONFIG, Project, daily_partition, failure
 from analytics_dagster_tests.support.service import a_service
 
@@ -60,10 +62,12 @@ class Traces:
         return {(place, value) for place, text in places.items() for value in values if value in text}
 
 
-def traces_of(folder: Path, **said: str) -> Traces:
-    """Read all files in a project's folder. `said` are outputs of the process."""
-    rows: dict[str, str] = {}
+def traces_of(folder: Path, database: PostgresDatabase | None = None, **said: str) -> Traces:
+    """Read all files in a project's folder, the tables and the log of a server, and `said`: outputs of the process."""
+    rows = dict(tables_of_server(database)) if database else {}
     rest = dict(said)
+    if database:
+        rest["server log"] = (database.server.folder / "log").read_text()
     for path in sorted(folder.rglob("*")):
         place = str(path.relative_to(folder))
         if not path.is_file() or path == folder / ".dlt" / "secrets.toml":
@@ -85,6 +89,11 @@ def tables_of(file: Path) -> Iterator[tuple[str, str]]:
             "SELECT table_schema, table_name FROM information_schema.tables"
         ).fetchall():
             yield f"{schema}.{table}", str(connection.execute(f'SELECT * FROM "{schema}"."{table}"').fetchall())
+
+
+def tables_of_server(database: PostgresDatabase) -> Iterator[tuple[str, str]]:
+    for (name,) in database.run("SELECT CAST(oid AS regclass) FROM pg_class WHERE relkind = 'r' AND oid >= 16384"):
+        yield f"server:{name}", str(database.run(f"SELECT * FROM {name}"))
 
 
 @pytest.fixture
@@ -137,7 +146,7 @@ def secretive(project: Project, service: Sandbox) -> Iterator[Project]:
     logs = yaml.safe_load((Path(__file__).resolve().parents[2] / "dagster.yaml").read_text())["python_logs"]
     logs["python_log_level"] = "DEBUG"
     with dg.instance_for_test(temp_dir=str(home), overrides={"python_logs": logs}) as instance:
-        yield Project(folder, project.monkeypatch, instance)
+        yield replace(project, instance=instance)
 
 
 def write_settings(folder: Path, service: Sandbox) -> None:
@@ -160,6 +169,7 @@ def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
     return so_far
 
 
+@pytest.mark.every_warehouse
 @pytest.mark.parametrize("keep", ["false", "true"])
 def test_loads_leave_no_secret_anywhere_and_personal_data_only_in_rows_where_it_is_kept(
     keep: str, secretive: Project, service: Sandbox, said: Callable[[], dict[str, str]]
@@ -170,9 +180,9 @@ def test_loads_leave_no_secret_anywhere_and_personal_data_only_in_rows_where_it_
     assert project.materialize("occurrences", "deploys", partition=daily_partition()).success
     assert project.materialize("projects", "users").success
 
-    left = traces_of(project.folder, **said())
+    left = traces_of(project.folder, project.postgres, **said())
     assert {request.key for request in service.requests} == {"project", "account"}
-    assert left.places_of(*SECRETS) == set()
+    assert left.places_of(*SECRETS, LOADERS_PASSWORD, QUOTED_PASSWORD) == set()
     assert left.places_of(*PERSONAL_MARKERS, rows=keep == "false") == set()
     kept_in = {place.rpartition(".")[2] for place, _ in left.places_of(*PERSONAL_MARKERS)}
     assert kept_in >= ({"users", "occurrences", "rejected_rows", "parquet"} if keep == "true" else set())

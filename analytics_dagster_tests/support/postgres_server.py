@@ -1,11 +1,11 @@
 """A PostgreSQL server of the tests' own, and databases in it.
 
-    with start_server() as server, server.database() as database:
+    with start_server(*FAST) as server, server.database() as database:
         ...  # load into database.url
 
 The server runs on a free loopback port, in a temporary folder. A keeper, a process of this module, starts it and stops
 it when its standard input closes: also when the tests are killed. PostgreSQL refuses to run as root, so for root the
-server belongs to another user. Nothing is synced to the disk: a crash of the machine may lose it.
+server belongs to another user.
 """
 
 import os
@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,19 +36,20 @@ LOADER = "loader"
 PASSWORD = "loader's-p@ss/word"
 QUOTED_PASSWORD = "loader%27s-p%40ss%2Fword"
 
+_READY = "ready"
 _LIFETIME = 3_600.0
 """Seconds after which the keeper stops the server in any case."""
 _PATIENCE = 30.0
 """Seconds to wait for a server that starts or stops."""
-_OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "max_connections": "60",
-    "timezone": "Asia/Kolkata",  # no test may depend on it
-}
+_OPTIONS = ("listen_addresses=127.0.0.1", "unix_socket_directories=")
+FAST = (
+    "fsync=off",  # what a crash of the machine loses, no test needs
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "max_connections=60",
+    "timezone=Asia/Kolkata",  # no test may depend on it
+)
+"""Settings of a server for tests."""
 
 
 @dataclass
@@ -136,22 +137,28 @@ def connect(url: str) -> connection:
 
 
 @contextmanager
-def start_server() -> Iterator[PostgresServer]:
+def start_server(*options: str) -> Iterator[PostgresServer]:
     """Start a server and stop it at the end.
+
+    Args:
+        options: Settings of the server; PostgreSQL's defaults otherwise.
 
     Raises:
         RuntimeError: The machine has no PostgreSQL, or it does not start.
     """
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "analytics_dagster_tests.support.postgres_server"],
+        [sys.executable, "-m", "analytics_dagster_tests.support.postgres_server", *options],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,  # what ends the group of the tests, such as Ctrl-C, ends the server in good order
     )  # fmt: skip
     assert keeper.stdin
     assert keeper.stdout
     try:
-        port, _, folder = keeper.stdout.readline().strip().partition(" ")
-        if not folder:
-            raise RuntimeError(port or "The keeper of the PostgreSQL server did not start; its message is above.")
+        said = keeper.stdout.readline().strip()
+        word, _, place = said.partition(" ")
+        if word != _READY:
+            raise RuntimeError(said or "The keeper of the PostgreSQL server did not start; its message is above.")
+        port, _, folder = place.partition(" ")
         server = PostgresServer(int(port), Path(folder))
         server.run(f"CREATE ROLE {LOADER} LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'")
         yield server
@@ -172,7 +179,7 @@ def find_programs() -> Path | None:
     return Path(found).parent if found else None
 
 
-def keep_server() -> str:
+def keep_server(options: Sequence[str]) -> str:
     """Start a server, say where it is, and stop it once nobody needs it; return a sentence if it does not start."""
     programs = find_programs()
     if programs is None:
@@ -195,16 +202,16 @@ def keep_server() -> str:
         if made.returncode:
             return f"initdb failed: {' '.join(made.stderr.split())}"
         port = _free_port()
-        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        words = [word for option in (*_OPTIONS, *options) for word in ("-c", option)]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-p", str(port), *options],
+                [programs / "postgres", "-D", data, "-p", str(port), *words],
                 cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **other,
             )  # fmt: skip
         try:
             if not _answers(server, port):
                 return f"PostgreSQL did not start: {' '.join((folder / 'log').read_text().split())}"
-            print(port, folder, flush=True)  # noqa: T201 - to the process that reads it
+            print(_READY, port, folder, flush=True)  # noqa: T201 - to the process that reads it
             select.select([sys.stdin], [], [], _LIFETIME)
         finally:
             server.send_signal(signal.SIGINT)  # sessions are ended, not waited for
@@ -245,7 +252,5 @@ def _answers(server: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches the whole group; the tests close the input when they end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if problem := keep_server():
+    if problem := keep_server(sys.argv[1:]):
         print(problem)  # noqa: T201

@@ -38,7 +38,7 @@ from analytics_dagster.ingest.warehouse.location import (
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
-_SETUP_SECONDS = 120.0
+_SETUP_SECONDS = 600.0
 """How long to wait while another loader creates tables or indexes."""
 
 

@@ -43,7 +43,8 @@ _LOADED = "analytics_loaded"
 """Name of the temporary table with the rows of the files."""
 
 _ROWS_COPIED = 5_000
-"""Rows that are copied together: an occurrence has a few KB."""
+_BYTES_COPIED = 16 * 2**20
+"""Rows are copied in batches of so many rows or, if they are large, bytes."""
 
 _DATA_ERRORS = ("22", "23")
 """Classes of SQLSTATE: data exception, integrity constraint violation. The same rows will fail again."""
@@ -162,7 +163,9 @@ def _read(files: Sequence[str], json_columns: set[str]) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         for file in files:
             with pq.ParquetFile(file) as rows:
-                for batch in rows.iter_batches(_ROWS_COPIED):
+                size = sum(rows.metadata.row_group(place).total_byte_size for place in range(rows.num_row_groups))
+                fitting = _BYTES_COPIED * rows.metadata.num_rows // max(size, 1)
+                for batch in rows.iter_batches(max(1, min(fitting, _ROWS_COPIED))):
                     yield _without_nul(batch.cast(schema), json_columns)
 
     return pa.RecordBatchReader.from_batches(schema, batches())

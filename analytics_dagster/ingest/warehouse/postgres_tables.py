@@ -1,8 +1,8 @@
 """Indexes and comments of the tables in PostgreSQL: dlt creates neither.
 
-The primary key has a unique index, and the cursor one, so that a merge and a count of days read what they touch rather
-than the whole table. Descriptions of the catalog are comments, which clients of the database show. Nothing here is
-repeated: what stands there already is left alone.
+The primary key has a unique index, the cursor and the project have one, so that a merge, a count of days and a look for
+a project's rows read what they touch rather than the whole table. Descriptions of the catalog are comments, which
+clients of the database show. Nothing is repeated: what stands there already is left alone.
 
 https://www.postgresql.org/docs/current/sql-createindex.html
 """
@@ -16,12 +16,13 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 
 from analytics_dagster.catalog import RESOURCES
 from analytics_dagster.ingest.schema import LOADER_TABLE_DESCRIPTIONS
-from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient
+from analytics_dagster.ingest.warehouse.postgres_client import PostgresSqlClient, RefusedStatementError
 
 logger = logging.getLogger(__name__)
 
 _DESCRIPTIONS = {resource.name: resource.description for resource in RESOURCES} | LOADER_TABLE_DESCRIPTIONS
-_CURSORS = {resource.name: resource.cursor for resource in RESOURCES if resource.cursor}
+_INDEXED = {resource.name: (resource.cursor, "project_id") for resource in RESOURCES}
+"""Columns with an index of their own, those that the table has and that do not begin its key, by table."""
 
 
 def complete_tables(client: PostgresSqlClient, tables: Iterable[TTableSchema]) -> None:
@@ -29,12 +30,15 @@ def complete_tables(client: PostgresSqlClient, tables: Iterable[TTableSchema]) -
 
     Args:
         client: An open SQL client.
-        tables: dlt's schemas of tables that exist.
+        tables: dlt's schemas of tables that exist. Those of another owner are left as they are, with a warning.
     """
     for table in tables:
-        _create_indexes(client, table)
-        for statement in _comments(client, table):
-            client.execute_sql(statement)
+        try:
+            _create_indexes(client, table)
+            for statement in _comments(client, table):
+                client.execute_sql(statement)
+        except RefusedStatementError as error:
+            logger.warning("%s: without an index, or a comment, loads go on but may be slow. %s", table["name"], error)
 
 
 def _create_indexes(client: PostgresSqlClient, table: TTableSchema) -> None:
@@ -55,9 +59,9 @@ def _create_indexes(client: PostgresSqlClient, table: TTableSchema) -> None:
                 name, f"{client.dataset_name}.{repeated}",
             )  # fmt: skip
             _create_index(client, repeated, name, key)
-    cursor = _CURSORS.get(name)
-    if cursor in table["columns"] and (index := f"{name}_{cursor}") not in existing:
-        _create_index(client, index, name, [cursor])
+    for column in _INDEXED.get(name, ()):
+        if column in table["columns"] and column not in key[:1] and (index := f"{name}_{column}") not in existing:
+            _create_index(client, index, name, [column])
 
 
 def _create_index(

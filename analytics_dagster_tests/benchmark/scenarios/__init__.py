@@ -16,6 +16,7 @@ from analytics_dagster_tests.benchmark.scenarios.full_loads import (
 from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing, key_growing
 from analytics_dagster_tests.benchmark.scenarios.imports import imports
 from analytics_dagster_tests.benchmark.scenarios.long_ranges import pieces, year
+from analytics_dagster_tests.benchmark.scenarios.postgres import postgres_cold, postgres_merge
 from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
@@ -32,13 +33,15 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "key-growing": key_growing,
     "imports": imports,
     "merge": merge,
+    "postgres-cold": postgres_cold,
+    "postgres-merge": postgres_merge,
     "scale": scale,
     "pieces": pieces,
     "year": year,
 }
 """The scenarios by name, the quick ones first."""
 
-LONG = ("large-pages", "imports", "scale", "pieces", "year")
+LONG = ("large-pages", "imports", "scale", "pieces", "year", "postgres-cold", "postgres-merge")
 """Scenarios that a quick run leaves out, unless `--only` names them."""
 
 
