@@ -9,7 +9,7 @@ import time_machine
 
 from analytics_dagster.catalog import RESOURCES, get_resource, table_columns
 from analytics_dagster.ingest.schema import LOADER_TABLES
-from analytics_dagster.sandbox import Sandbox
+from analytics_dagster.sandbox import PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.project import Project, checked, materializations
 from analytics_dagster_tests.support.service import truth
 from analytics_dagster_tests.support.warehouse_fixture import (
@@ -140,3 +140,27 @@ def test_the_next_loads_bring_every_table_to_todays_columns_and_mark_no_row_as_r
         assert project.rows(name, "load_id IS NULL OR removed_at IS NOT NULL") == [(False,)] * len(truth(service, name))
     results = checked(project)
     assert {key for key, result in results.items() if result.level != "PASS"} == {("deploys", "rejected_rows")}
+
+
+@pytest.mark.usefixtures("service")
+def test_rows_without_a_project_get_the_only_one_that_others_name(project: Project):
+    assert project.sql("SELECT count(*) FROM analytics.occurrences WHERE project_id IS NULL")[0][0] > 0
+    tick(project)
+
+    assert project.sql("SELECT DISTINCT project_id FROM analytics.occurrences") == [(1001,)]
+    assert set(project.rows("load_windows", "project_name")) == {("default",)}
+
+
+def test_the_key_of_an_earlier_version_becomes_one_of_several_projects(project: Project, service: Sandbox):
+    before = set(project.rows("occurrences", "timestamp", "id", "read_at"))
+    project.monkeypatch.delenv("SOURCES__ANALYTICS__API_KEY")
+    project.set(projects__web__api_key=PROJECT_KEY)
+    service.requests.clear()
+
+    metadata = tick(project)
+
+    assert metadata["occurrences"]["window_start"] == LOADED_AT.timestamp(), "the end of the earlier version's coverage"
+    oldest_read_again = LOADED_AT - get_resource("occurrences").lookback
+    read_again = before - set(project.rows("occurrences", "timestamp", "id", "read_at"))
+    assert all(timestamp >= oldest_read_again for timestamp, *_ in read_again)
+    assert set(keys(project, "occurrences")) == truth(service, "occurrences")
