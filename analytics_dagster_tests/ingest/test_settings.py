@@ -752,3 +752,85 @@ def test_a_project_folder_given_to_dlt_is_respected(tmp_path: Path, monkeypatch:
     switch_context(str(given))
 
     assert load_settings().read_ahead == 4
+
+
+# -- several projects -----------------------------------------------------------------------------------------
+
+WEB_KEY, MOBILE_KEY = "w3b-0123456789abcdef", "m0bile-0123456789abcdef"
+
+
+def test_projects_are_read_from_the_environment_and_the_secrets(
+    env: Callable[..., None], toml: Callable[..., None]
+) -> None:
+    toml(f'base_url = "{URL}"', secrets=f'[sources.analytics.projects.mobile]\napi_key = "{MOBILE_KEY}"')
+    env(projects__web__api_key=WEB_KEY)
+    settings = load_settings()
+
+    assert settings.project_names == ("mobile", "web")
+    keys = {name: settings.for_project(name).api_key.get_secret_value() for name in settings.project_names}
+    assert keys == {"mobile": MOBILE_KEY, "web": WEB_KEY}
+    assert set(settings.secrets) == {MOBILE_KEY, WEB_KEY}
+    assert settings.for_project("mobile").key_name(account=False) == "sources.analytics.projects.mobile.api_key"
+    assert settings.for_project("web").key_name(account=False) == "SOURCES__ANALYTICS__PROJECTS__WEB__API_KEY"
+    assert settings.account_key.get_secret_value() == MOBILE_KEY, "the first project's key, without the account's own"
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert MOBILE_KEY not in shown
+
+
+def test_the_sections_key_stands_beside_projects_as_the_default_one(env: Callable[..., None]) -> None:
+    env(base_url=URL, api_key=KEY, projects__web__api_key=WEB_KEY)
+    settings = load_settings()
+
+    assert settings.project_names == ("default", "web")
+    assert settings.for_project("default").api_key.get_secret_value() == KEY
+    assert settings.for_project("web").project_name == "web"
+    assert settings.for_project("web").project_names == ("web",), "of a chosen project"
+
+
+def test_a_plain_key_is_another_programs_while_projects_are_set(
+    env: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", KEY)
+    env(base_url=URL, projects__web__api_key=WEB_KEY)
+    assert load_settings().project_names == ("web",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"projects__web__key": WEB_KEY}, "projects.web.key is not known. A project has one: "),
+        ({"projects__web__api_key": ""}, "must have a key for each project: web has none."),
+        (
+            {"projects__web__api_key": WEB_KEY, "projects__mobile__api_key": WEB_KEY},
+            "must have a key of its own for each project: mobile and web have the same one.",
+        ),
+        ({"projects__web__api_key": KEY, "api_key": KEY}, "projects.web.api_key is the same key. Remove one of them."),
+        ({"projects__default__api_key": WEB_KEY, "api_key": KEY}, "is another key of it. Remove one of them."),
+        ({"projects__web shop__api_key": WEB_KEY}, "must have names of small letters, digits, - and _, such as web;"),
+        ({"project__web__api_key": WEB_KEY}, "There is no setting sources.analytics.project.web.api_key. Did you mean"),
+        ({"projects__web__api_key": WEB_KEY, "base_url": "sandbox"}, "A key is set while base_url is the sandbox"),
+    ],
+    ids=range(8),
+)
+def test_projects_that_cannot_be_are_refused_and_no_key_is_repeated(
+    env: Callable[..., None], settings: dict[str, str], sentence: str
+) -> None:
+    env(**{"base_url": URL, **settings})
+    refused = refusal()
+    assert sentence in refused
+    assert KEY not in refused
+    assert WEB_KEY not in refused
+
+
+def test_a_projects_key_in_the_file_that_is_not_for_secrets_is_refused(toml: Callable[..., None]) -> None:
+    toml(f'base_url = "{URL}"\n[sources.analytics.projects.web]\napi_key = "{WEB_KEY}"')
+    refused = refusal()
+    assert "projects.web.api_key is secret. Move it from config.toml" in refused
+    assert "SOURCES__ANALYTICS__PROJECTS__WEB__API_KEY" in refused
+    assert WEB_KEY not in refused
+
+
+def test_a_project_that_is_not_set_is_named_with_the_nearest_one(env: Callable[..., None]) -> None:
+    env(base_url=URL, projects__web__api_key=WEB_KEY)
+    with pytest.raises(SettingsError, match=r"There is no project 'wep' in the settings\. Did you mean web"):
+        load_settings().for_project("wep")

@@ -264,6 +264,34 @@ def test_one_projects_outage_makes_only_its_own_freshness_fail_and_heals(project
                 assert {key for (key,) in stored(project, name, each)} == truth(service.project(each.name), name)
 
 
+def test_dagsters_history_goes_on_while_one_of_its_projects_stays(project: Project, five: Sandbox) -> None:
+    key = dg.AssetKey(["analytics", "deploys"])
+    for projects in ((WEB,), (WEB, RENAMED), (RENAMED,)):
+        for each in FIVE:
+            project.monkeypatch.delenv(f"SOURCES__ANALYTICS__PROJECTS__{each.name.upper()}__API_KEY", raising=False)
+        use(project, five, *projects)
+        assert project.materialize("deploys", partition=daily_partition(2)).success
+        assert project.materialize("deploys", partition=daily_partition(1)).success
+        assert project.instance.get_materialized_partitions(key) == {daily_partition(2), daily_partition(1)}
+
+    project.monkeypatch.delenv("SOURCES__ANALYTICS__PROJECTS__RENAMED__API_KEY")
+    use(project, five, SLOW)
+    assert project.materialize("deploys", partition=daily_partition(1)).success
+    assert project.instance.get_materialized_partitions(key) == {daily_partition(1)}
+
+
+@pytest.mark.parametrize("projects_at_a_time", [1, 3])
+def test_dlts_own_reader_reads_several_projects_too(
+    project: Project, five: Sandbox, *, projects_at_a_time: int
+) -> None:
+    use(project, five, *FIVE, reader="rest_api", projects_at_a_time=projects_at_a_time)
+    load("deploys")
+    load("environments")
+    for name in ("deploys", "environments"):
+        for each in FIVE:
+            assert {key for (key,) in stored(project, name, each)} == truth(five.project(each.name), name)
+
+
 # -- listings and ids -------------------------------------------------------------------------------------------
 
 
