@@ -40,7 +40,7 @@ def build_definitions(settings: Settings, problem: str = "") -> dg.Definitions:
         logger.warning("%s Until then every load fails, and schedules and sensors request none.", problem)
         schedules = [pause_schedule(schedule, problem) for schedule in schedules]
     return dg.Definitions(
-        assets=[build_service(problem), *build_assets(settings), *build_insights(settings)],
+        assets=[build_service(problem), *build_assets(settings), *build_insights(settings, automate=not problem)],
         asset_checks=build_checks(settings),
         jobs=build_jobs(settings),
         schedules=schedules,

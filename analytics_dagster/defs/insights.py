@@ -59,15 +59,22 @@ def insight_key(table: InsightTable) -> dg.AssetKey:
     return dg.AssetKey([DATASET, table.name])
 
 
-def build_insights(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Define the assets of the insights, unless a resource that they need is disabled."""
+def build_insights(settings: Settings, *, automate: bool = True) -> list[dg.AssetsDefinition]:
+    """Define the assets of the insights, unless a resource that they need is disabled.
+
+    Args:
+        settings: The settings.
+        automate: Whether they have a condition under which a sensor requests them. Dagster adds a sensor of its own for
+            conditions that none of the project's evaluates, so there must be none while `insights_sensor` is paused.
+    """
     if settings.disabled.intersection(SOURCES):
         return []
     missing = describe_missing_packages()
+    condition = _after_loads() if automate and not missing else None
 
     @dg.multi_asset(
         name=GROUP,
-        specs=[_build_spec(table, settings, missing) for table in INSIGHT_TABLES],
+        specs=[_build_spec(table, settings, missing, condition) for table in INSIGHT_TABLES],
         check_specs=[
             dg.AssetCheckSpec(
                 DEPLOY_REGRESSION,
@@ -110,7 +117,17 @@ def build_insights_sensors(settings: Settings, problem: str = "") -> list[dg.Sen
     return [pause_sensor(sensor, problem) if problem else sensor]
 
 
-def _build_spec(table: InsightTable, settings: Settings, missing: str | None) -> dg.AssetSpec:
+def _after_loads() -> dg.AutomationCondition[dg.AssetKey]:
+    """Return the condition that a load has ended since the last request, and none is under way.
+
+    `eager` alone would wait until no partition of the loaded assets is missing.
+    """
+    return dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+
+
+def _build_spec(
+    table: InsightTable, settings: Settings, missing: str | None, condition: dg.AutomationCondition[dg.AssetKey] | None
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         insight_key(table),
         deps=[asset_key(get_resource(name)) for name in SOURCES],
@@ -119,8 +136,7 @@ def _build_spec(table: InsightTable, settings: Settings, missing: str | None) ->
         kinds={"sql", destination_kind(settings)},
         owners=OWNERS,
         skippable=True,
-        # After any load, whichever partitions are missing; `eager` alone would wait for all of them.
-        automation_condition=dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing()),
+        automation_condition=condition,
         metadata={
             "dagster/column_schema": build_table_schema(table.columns, table.primary_key),
             "primary_key": ", ".join(table.primary_key),
