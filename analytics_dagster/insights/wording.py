@@ -58,6 +58,24 @@ def format_table(rows: Sequence[Row], items: Mapping[int, Sequence[Row]]) -> str
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def format_lines(rows: Sequence[Row]) -> str:
+    """Return a table of deploys for a terminal."""
+    lines = [("deploy", "environment", "finished (UTC)", "verdict")]
+    lines += [
+        (
+            f"{short_revision(row)}{' (rollback)' * row['is_rollback']}",
+            str(row["environment"]),
+            format_time(row["finish_time"]),
+            format_verdict(row),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=False)), line[3]]) for line in lines
+    )
+
+
 def latest_rate(row: Row) -> float | None:
     """Return the occurrences per minute after a deploy, over the longer of the times that are complete."""
     rates: list[float | None] = [row["per_minute_after_60"], row["per_minute_after_20"]]
