@@ -102,6 +102,10 @@ class InsightTables:
         """Return the rows of `deploy_items` to write or to delete; those that count from a time on are all written."""
         return self._select("changed_suspects", counted_anew_since=counted_anew_since)
 
+    def ask(self, question: str) -> list[Row]:
+        """Return the answer to one of `QUESTIONS`, by column."""
+        return self._select(f"questions/{question}")
+
     # -- the insights themselves --------------------------------------------------------------------------
 
     def impacts(self) -> dict[int, Row]:
