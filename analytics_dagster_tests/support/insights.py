@@ -10,6 +10,7 @@ Times are given in seconds from `NOON`. The rows are written by dlt, with the co
 on every destination; the clock stands still.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -154,10 +155,14 @@ class LoadedHistory:
     def _read(self, table: InsightTable) -> list[Row]:
         names = [column.name for column in table.columns]
         rows = self.run(f"SELECT {', '.join(names)} FROM {{{table.name}}}")
-        return [
-            {name: utc(value) if isinstance(value, datetime) else value for name, value in zip(names, row, strict=True)}
-            for row in rows
-        ]
+        return [dict(zip(names, map(_plain, row), strict=True)) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as every warehouse has it: a time in UTC, JSON parsed."""
+    if isinstance(value, datetime):
+        return utc(value)
+    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
 
 
 def _dlt_resource(name: str, rows: list[dict[str, Any]]) -> Any:
