@@ -34,21 +34,22 @@ class CountsAround:
     """
 
     def __init__(self, rows: Iterable[tuple[int, int, int | None, int]]) -> None:
-        self._all: dict[int, Counter[int]] = {}
-        self._new_items: dict[int, dict[int, Counter[int]]] = {}
+        self._all: dict[int, dict[int, int]] = {}
+        self._new_items: dict[int, dict[int, dict[int, int]]] = {}
         for deploy, spell, new_item, occurrences in rows:
-            self._all.setdefault(deploy, Counter())[spell] += occurrences
+            counts = self._all.setdefault(deploy, {})
+            counts[spell] = counts.get(spell, 0) + occurrences
             if new_item is not None:
-                self._new_items.setdefault(deploy, {}).setdefault(new_item, Counter())[spell] += occurrences
+                self._new_items.setdefault(deploy, {}).setdefault(new_item, {})[spell] = occurrences
 
     def spells(self, deploy: int, spells: Iterable[int]) -> list[int]:
         """Return the occurrences in spells around a deploy."""
-        counts = self._all.get(deploy, Counter())
-        return [counts[spell] for spell in spells]
+        counts = self._all.get(deploy, {})
+        return [counts.get(spell, 0) for spell in spells]
 
     def new_items(self, deploy: int, spells: Sequence[int]) -> list[list[int]]:
         """Return, for each item that was first seen since a deploy began, its occurrences in spells."""
-        return [[counts[spell] for spell in spells] for counts in self._new_items.get(deploy, {}).values()]
+        return [[counts.get(spell, 0) for spell in spells] for counts in self._new_items.get(deploy, {}).values()]
 
 
 class History:

@@ -15,6 +15,7 @@ BY_PAGE = f"{OURS}, by page"
 UNLIMITED = f"{OURS}, no limit"
 IN_PIECES = f"{OURS}, in pieces"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
+ALL_VERDICTS, NO_VERDICT = "all verdicts", "nothing new"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 
