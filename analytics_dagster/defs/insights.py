@@ -155,16 +155,18 @@ def _run(
     settings, now, began = load_settings(), datetime.now(UTC), time.monotonic()
     report = Report()
     overview: Overview | None = None
+    due: list[InsightTable] = []
     with warehouse.insights(settings, read_only=not selected) as tables:
         if selected:
             report = refresh(tables, now=now, recompute=recompute)
-        due = {table: _is_due(context.instance, table, report, now) for table in selected}
-        if due.get(DEPLOY_IMPACT):
+        if not report.missing:
+            due = [table for table in selected if recompute or _is_due(context.instance, table, report, now)]
+        if DEPLOY_IMPACT in due:
             overview = read_overview(tables, now=now)
         regression = _evaluate_regression(tables, now)
     if report.missing:
         context.log.info("Not loaded yet: %s. There is nothing to compute.", ", ".join(report.missing))
-    for table in (table for table in selected if due[table]):
+    for table in due:
         metadata = _build_metadata(table, settings, _result(table, report), seconds=time.monotonic() - began)
         if table is DEPLOY_IMPACT and overview:
             metadata |= _build_overview_metadata(overview)
@@ -179,8 +181,6 @@ def _result(table: InsightTable, report: Report) -> Refreshed:
 
 def _is_due(instance: dg.DagsterInstance, table: InsightTable, report: Report, now: datetime) -> bool:
     """Return whether a table is to be reported: it changed, was never reported, or its picture is old."""
-    if report.missing:
-        return False
     event = instance.get_latest_materialization_event(insight_key(table))
     old = table is DEPLOY_IMPACT and event and now - datetime.fromtimestamp(event.timestamp, UTC) >= _PICTURE_EVERY
     return bool(_result(table, report).changed or event is None or old)
@@ -203,12 +203,9 @@ def _build_overview_metadata(overview: Overview) -> dict[str, Any]:
     if not overview.latest:
         return {}
     image = b64encode(draw_overview(overview)).decode()
-    return {
-        "last_two_days": dg.MetadataValue.md(
-            f"![Occurrences per ten minutes, and deploys](data:image/png;base64,{image})"
-        ),
-        "last_deploys": dg.MetadataValue.md(format_table(overview.latest, overview.items)),
-    }
+    picture = f"![Occurrences per ten minutes, and deploys](data:image/png;base64,{image})"
+    table = format_table(overview.latest, overview.items)
+    return {"overview": dg.MetadataValue.md(f"{picture}\n\n{table}")}
 
 
 def _evaluate_regression(tables: InsightTables, now: datetime) -> dg.AssetCheckResult:

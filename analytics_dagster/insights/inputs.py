@@ -6,15 +6,12 @@ inputs.covered[deploy.project_id].contains(start, end)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from analytics_dagster.ingest.windows import BEGINNING, CLOCK_TOLERANCE
+from analytics_dagster.ingest.windows import BEGINNING, CLOCK_TOLERANCE, END
 from analytics_dagster.insights.covered import Covered
 from analytics_dagster.insights.deploys import Deploy
 from analytics_dagster.insights.warehouse import OCCURRENCES, InsightTables
-
-NEVER = datetime.max.replace(tzinfo=UTC)
-"""A time after every other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,7 @@ class Inputs:
             return BEGINNING
         # The clock of another machine may have recorded a load that the last computation did not see.
         changed = self.covered[project].changed_from(computed_at - CLOCK_TOLERANCE, OCCURRENCES.lookback)
-        return NEVER if changed is None else changed
+        return END if changed is None else changed
 
 
 def read_inputs(tables: InsightTables, *, now: datetime) -> Inputs:
@@ -54,9 +51,8 @@ def read_inputs(tables: InsightTables, *, now: datetime) -> Inputs:
     """
     deploys = tables.deploys()
     projects = {deploy.project_id for deploy in deploys}
-    only = len(projects) == 1
     return Inputs(
         deploys=deploys,
-        covered={project: tables.covered(project, only=only, now=now) for project in projects},
-        only_project=next(iter(projects)) if only else None,
+        covered=tables.covered(projects, now=now),
+        only_project=next(iter(projects)) if len(projects) == 1 else None,
     )

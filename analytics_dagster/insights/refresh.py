@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from analytics_dagster.ingest.windows import BEGINNING
+from analytics_dagster.ingest.windows import BEGINNING, END
 from analytics_dagster.insights.counts import BLOCK, HISTORY
 from analytics_dagster.insights.deploy_impact import (
     Row,
@@ -23,7 +23,7 @@ from analytics_dagster.insights.deploy_impact import (
     relate_row,
 )
 from analytics_dagster.insights.deploys import HOUR_AFTER, Deploy, relate
-from analytics_dagster.insights.inputs import NEVER, Inputs, read_inputs
+from analytics_dagster.insights.inputs import Inputs, read_inputs
 from analytics_dagster.insights.tables import DEPLOY_IMPACT, DEPLOY_ITEMS
 from analytics_dagster.insights.warehouse import InsightTables
 
@@ -131,7 +131,7 @@ def _compute_impact(
 def _find_changed_suspects(tables: InsightTables, inputs: Inputs, *, recompute: bool) -> list[Row]:
     """Return the rows of `deploy_items` to write or to delete."""
     computed_at = None if recompute else tables.last_computed(DEPLOY_ITEMS)
-    changed_from = min((inputs.changed_from(project, computed_at) for project in inputs.covered), default=NEVER)
+    changed_from = min((inputs.changed_from(project, computed_at) for project in inputs.covered), default=END)
     earlier = max(changed_from, BEGINNING + _ITEMS_COUNTED) - _ITEMS_COUNTED
     return tables.changed_suspects(counted_anew_since=earlier)
 

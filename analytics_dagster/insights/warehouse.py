@@ -7,9 +7,10 @@ The statements are the files in `sql/`, but for those that write. Nothing here d
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import dlt
@@ -18,6 +19,7 @@ from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from analytics_dagster.catalog import ColumnType, get_resource
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.coverage import CoverageTable
@@ -27,7 +29,7 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     SqlClient,
     build_pipeline,
     forget_stored_schema,
-    has_rows,
+    projects_with_rows,
     run_statement,
     stored_columns,
     utc,
@@ -73,21 +75,23 @@ class InsightTables:
         """Return every deploy."""
         return [Deploy(**row) for row in self._select("deploys")]
 
-    def covered(self, project: int | None, *, only: bool, now: datetime) -> Covered:
-        """Return the covered times of a project's occurrences.
+    def covered(self, project_ids: Collection[int | None], *, now: datetime) -> dict[int | None, Covered]:
+        """Return the covered times of the occurrences of projects.
 
         Args:
-            project: The project.
-            only: Whether there is no other, so that windows of loads whose rows named none are its own.
+            project_ids: The projects. If there is one alone, windows of loads whose rows named none are its own.
             now: The time, UTC.
         """
-        rows = has_rows(self._client, OCCURRENCES, project)
-        windows = [
-            window
-            for owner in ({project, None} if only else {project})
-            for window in self._coverage.windows(OCCURRENCES, owner, now=now, has_rows=rows).valid
-        ]
-        return Covered(windows)
+        if not project_ids:
+            return {}
+        projects = [Project(id=project) for project in project_ids]
+        if len(projects) == 1:
+            projects.append(Project())
+        with_rows = projects_with_rows(self._client, OCCURRENCES, projects)
+        found = self._coverage.windows(OCCURRENCES, projects, now=now, with_rows=with_rows)
+        if len(project_ids) == 1:
+            return {project: Covered(chain(*(windows.valid for windows in found.values()))) for project in project_ids}
+        return {project.id: Covered(windows.valid) for project, windows in found.items()}
 
     def counts_around(self, *, finished_since: datetime, only_project: int | None) -> CountsAround:
         """Return the occurrences around the deploys that finished since a time."""

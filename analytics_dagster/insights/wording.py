@@ -48,7 +48,7 @@ def format_table(rows: Sequence[Row], items: Mapping[int, Sequence[Row]]) -> str
         named = [f"{shorten(item['title'])} ({item['occurrences']:,})" for item in items.get(row["id"], ())]
         marks = " ↩" * row["is_rollback"]
         lines.append([
-            format_time(row["finish_time"]),
+            _unbroken(row["finish_time"]),
             _escape(row["environment"]),
             f"`{_escape(short_revision(row))}`{marks}",
             _emphasize(row),
@@ -96,6 +96,11 @@ def shorten(title: str, longest: int = _TITLE_SHOWN) -> str:
     """Return a title on one line, cut if it is long."""
     line = " ".join(title.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _unbroken(moment: datetime) -> str:
+    """Return a time of the last days that a narrow column does not break."""
+    return f"{moment:%b %d, %H:%M}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _emphasize(row: Row) -> str:

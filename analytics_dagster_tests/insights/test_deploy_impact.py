@@ -27,6 +27,7 @@ def more_errors(history: LoadedHistory, *, since: float = 0, until: float = HOUR
 # -- verdicts -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse
 def test_a_deploy_after_which_errors_rise_is_worse_with_its_figures(history: LoadedHistory):
     usual_errors(history)
     more_errors(history)
@@ -77,6 +78,7 @@ def test_the_verdict_is_of_the_time_that_is_loaded(
     assert (row["occurrences_after_60"] is None) == (loaded_until < 60 * MINUTE)
 
 
+@pytest.mark.every_warehouse
 def test_an_error_at_the_finish_is_after_it_and_one_two_hours_before_it_counts(history: LoadedHistory):
     history.errors(since=-2 * HOUR - 1, until=-2 * HOUR + 1, every=1)
     history.errors(since=-1, until=1, every=1)
@@ -89,6 +91,7 @@ def test_an_error_at_the_finish_is_after_it_and_one_two_hours_before_it_counts(h
     assert (row["occurrences_before"], row["occurrences_after_20"], row["occurrences_after_60"]) == (2, 1, 2)
 
 
+@pytest.mark.every_warehouse
 def test_windows_reach_over_midnight_and_over_partitions_that_meet_there(history: LoadedHistory):
     midnight = -12 * HOUR
     usual_errors(history, until=midnight + 5 * MINUTE + HOUR)
@@ -120,6 +123,7 @@ def test_a_partition_that_is_not_loaded_makes_the_verdict_not_loaded(history: Lo
     assert (row["verdict"], row["provisional"], row["ratio"]) == ("not loaded", True, None)
 
 
+@pytest.mark.every_warehouse
 def test_once_the_gap_is_loaded_the_verdict_is_made(history: LoadedHistory):
     usual_errors(history)
     history.deploy(1, finish=0)
@@ -131,6 +135,7 @@ def test_once_the_gap_is_loaded_the_verdict_is_made(history: LoadedHistory):
     assert history.refresh(after=HOUR)[1]["verdict"] == "unchanged"
 
 
+@pytest.mark.every_warehouse
 def test_windows_whose_rows_are_gone_cover_nothing(history: LoadedHistory):
     usual_errors(history)
     history.deploy(1, finish=0)
@@ -140,6 +145,7 @@ def test_windows_whose_rows_are_gone_cover_nothing(history: LoadedHistory):
     assert history.refresh()[1]["verdict"] == "not loaded"
 
 
+@pytest.mark.every_warehouse
 def test_no_occurrences_at_all_are_too_few(history: LoadedHistory):
     history.deploy(1, finish=0)
     history.load()
@@ -169,6 +175,7 @@ def test_with_less_than_a_day_of_history_every_verdict_is_too_few(history: Loade
 # -- whose occurrences ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse
 def test_two_projects_with_one_environments_name_do_not_mix(history: LoadedHistory):
     usual_errors(history)
     usual_errors(history, project_id=OTHER_PROJECT)
@@ -194,6 +201,7 @@ def test_the_coverage_of_one_project_does_not_speak_for_another(history: LoadedH
     assert {key: row["verdict"] for key, row in history.refresh().items()} == {1: "unchanged", 2: "not loaded"}
 
 
+@pytest.mark.every_warehouse
 def test_an_environment_whose_name_differs_in_case_is_the_same(history: LoadedHistory):
     usual_errors(history, environment="production")
     more_errors(history, environment="PRODUCTION")
@@ -205,6 +213,7 @@ def test_an_environment_whose_name_differs_in_case_is_the_same(history: LoadedHi
     assert (row["verdict"], row["environment"], row["occurrences_after_60"]) == ("worse", "Production", 300)
 
 
+@pytest.mark.every_warehouse
 def test_occurrences_without_a_project_belong_to_the_only_one(history: LoadedHistory):
     usual_errors(history)
     more_errors(history, project_id=None)
@@ -278,6 +287,7 @@ def test_a_deploy_that_is_gone_has_no_row(history: LoadedHistory):
     assert history.report.impact.changed == 1
 
 
+@pytest.mark.every_warehouse
 def test_overlapping_deploys_name_each_other_and_a_later_one_is_added(history: LoadedHistory):
     usual_errors(history)
     history.deploy(1, finish=0)
@@ -308,6 +318,7 @@ def test_a_rollback_brings_back_a_revision_that_was_live_before(history: LoadedH
 # -- what is computed again -----------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse
 def test_late_occurrences_correct_a_verdict_that_had_settled(history: LoadedHistory):
     usual_errors(history)
     history.deploy(1, finish=0)
@@ -320,6 +331,7 @@ def test_late_occurrences_correct_a_verdict_that_had_settled(history: LoadedHist
     assert history.refresh(after=DAY)[1]["verdict"] == "worse"
 
 
+@pytest.mark.every_warehouse
 def test_a_tick_with_nothing_new_computes_no_verdict(history: LoadedHistory):
     usual_errors(history)
     history.deploy(1, finish=0)
@@ -346,6 +358,7 @@ def test_only_the_deploys_whose_windows_were_loaded_again_are_computed(history: 
     assert (history.report.impact.computed, history.report.impact.changed) == (1, 0)
 
 
+@pytest.mark.every_warehouse
 def test_the_rows_are_the_same_as_when_all_are_computed_again(history: LoadedHistory):
     for day in range(-3, 1):
         usual_errors(history, until=day * DAY) if day == -3 else more_errors(
@@ -367,6 +380,7 @@ def test_the_rows_are_the_same_as_when_all_are_computed_again(history: LoadedHis
     assert history.items() == items
 
 
+@pytest.mark.every_warehouse
 def test_a_verdict_outlives_the_occurrences_that_it_was_made_from(history: LoadedHistory):
     usual_errors(history)
     more_errors(history)
@@ -385,6 +399,7 @@ def test_a_verdict_outlives_the_occurrences_that_it_was_made_from(history: Loade
     assert rows[2]["verdict"] == "not loaded"
 
 
+@pytest.mark.every_warehouse
 def test_a_refresh_that_fails_leaves_both_tables_as_they_were(history: LoadedHistory, monkeypatch: pytest.MonkeyPatch):
     usual_errors(history)
     history.deploy(1, finish=0)

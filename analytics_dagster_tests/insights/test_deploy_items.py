@@ -1,6 +1,10 @@
 """The items that a deploy is suspected of, in a real warehouse."""
 
+import pytest
+
 from analytics_dagster_tests.support.insights import DAY, HOUR, MINUTE, LoadedHistory, at
+
+pytestmark = pytest.mark.every_warehouse
 
 
 def test_an_item_that_is_first_seen_after_a_deploy_began_is_its_suspect_until_the_next_one(history: LoadedHistory):

@@ -20,6 +20,7 @@ import pyarrow as pa
 import time_machine
 
 from analytics_dagster.catalog import get_resource, table_columns
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import arrow_schema, column_hints
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
@@ -124,7 +125,8 @@ class LoadedHistory:
                     build_pipeline(None, settings, name="tests", pipelines_dir=folder).run(resources)
             for start, end in covering:
                 window = Window(start=at(start), end=at(end))
-                state.coverage.record(get_resource("occurrences"), project, window, len(added["occurrences"]))
+                owner = Project(id=project)
+                state.coverage.record(get_resource("occurrences"), owner, window, len(added["occurrences"]))
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""

@@ -13,6 +13,7 @@ import dlt
 import duckdb
 
 from analytics_dagster.catalog import get_resource, table_columns
+from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import arrow_schema, column_hints
 from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.ingest.warehouse.load_state import open_load_state
@@ -89,7 +90,8 @@ def _record_load(end: datetime) -> None:
     """Record that a tick loaded a quarter of an hour in which nothing occurred."""
     with open_load_state(load_settings()) as state:
         for project in _PROJECTS:
-            state.coverage.record(get_resource("occurrences"), project, Window(start=end - _QUARTER, end=end), 0)
+            owner = Project(id=project)
+            state.coverage.record(get_resource("occurrences"), owner, Window(start=end - _QUARTER, end=end), 0)
 
 
 @contextmanager
@@ -105,8 +107,8 @@ def _filled_warehouse(occurrences: int) -> Iterator[datetime]:
             for statement in _fill_statements(occurrences):
                 connection.execute(statement)
         with open_load_state(load_settings()) as state:
-            for owner in _PROJECTS:
-                window = Window(start=_BEGUN, end=_BEGUN + _SPAN)
+            for project_id in _PROJECTS:
+                window, owner = Window(start=_BEGUN, end=_BEGUN + _SPAN), Project(id=project_id)
                 state.coverage.record(get_resource("occurrences"), owner, window, occurrences)
         yield _BEGUN + _SPAN
 
