@@ -48,11 +48,11 @@ def format_table(rows: Sequence[Row], items: Mapping[int, Sequence[Row]]) -> str
         named = [f"{shorten(item['title'])} ({item['occurrences']:,})" for item in items.get(row["id"], ())]
         marks = " ↩" * row["is_rollback"]
         lines.append([
-            _unbroken(row["finish_time"]),
+            _unbroken(f"{row['finish_time']:%b %d, %H:%M}"),
             _escape(row["environment"]),
             f"`{_escape(short_revision(row))}`{marks}",
             _emphasize(row),
-            f"{_per_hour(row['per_minute_before'])} → {_per_hour(latest_rate(row))}",
+            _unbroken(f"{_per_hour(row['per_minute_before'])} → {_per_hour(latest_rate(row))}"),
             _escape(", ".join(named)),
         ])  # fmt: skip
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -98,9 +98,9 @@ def shorten(title: str, longest: int = _TITLE_SHOWN) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def _unbroken(moment: datetime) -> str:
-    """Return a time of the last days that a narrow column does not break."""
-    return f"{moment:%b %d, %H:%M}".replace(" ", "\N{NO-BREAK SPACE}")
+def _unbroken(text: str) -> str:
+    """Return a text that a narrow column does not break."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _emphasize(row: Row) -> str:

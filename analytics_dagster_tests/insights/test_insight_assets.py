@@ -111,10 +111,8 @@ def test_a_run_reports_both_tables_with_a_picture_of_two_days_and_a_table_of_the
     first, second = table.splitlines()[2:]
     assert "| `0123456789ab` | **worse, 5.2 times" in first
     assert "Lost \\$a\\_1\\$ \\| and \\$b \\(120\\), Second line \\(60\\), 例外: 未定義 \\(40\\)" in first
-    assert (
-        "| Mar\N{NO-BREAK SPACE}09,\N{NO-BREAK SPACE}12:00 | production | `revision\\-2` | unchanged | 60 → 60 |"
-        in second
-    )
+    plain = second.replace("\N{NO-BREAK SPACE}", " ")
+    assert "| Mar 09, 12:00 | production | `revision\\-2` | unchanged | 60 → 60 |" in plain
 
 
 def test_a_run_that_changes_nothing_reports_nothing_until_the_picture_is_an_hour_old(
