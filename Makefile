@@ -31,7 +31,7 @@ check: setup ## lint, types, layers, definitions
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/dg check defs
 
-docs: setup ## renew the generated tables of the README
+docs: setup ## renew the generated tables of the README, and docs/questions.md
 	$(RUN) analytics_dagster_tests.support.documents
 
 test: setup ## the test suite, but for what takes longer

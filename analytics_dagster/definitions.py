@@ -9,6 +9,7 @@ import dagster as dg
 
 from analytics_dagster.defs.asset_checks.multi_asset_check import build_checks
 from analytics_dagster.defs.assets import build_assets
+from analytics_dagster.defs.insights import build_insights, build_insights_sensors
 from analytics_dagster.defs.jobs import build_jobs
 from analytics_dagster.defs.pause import pause_schedule
 from analytics_dagster.defs.resources import build_resources
@@ -33,12 +34,13 @@ def build_definitions(settings: Settings, problem: str = "") -> dg.Definitions:
         problem: The sentence about a wrong setting. It is shown in the UI and posted as an alert, and schedules and
             sensors that request runs are paused. A run reads the settings again and fails with the same sentence.
     """
-    schedules, sensors = build_schedules(settings), build_sensors(settings, problem)
+    schedules = build_schedules(settings)
+    sensors = [*build_sensors(settings, problem), *build_insights_sensors(settings, problem)]
     if problem:
         logger.warning("%s Until then every load fails, and schedules and sensors request none.", problem)
         schedules = [pause_schedule(schedule, problem) for schedule in schedules]
     return dg.Definitions(
-        assets=[build_service(problem), *build_assets(settings)],
+        assets=[build_service(problem), *build_assets(settings), *build_insights(settings, automate=not problem)],
         asset_checks=build_checks(settings),
         jobs=build_jobs(settings),
         schedules=schedules,

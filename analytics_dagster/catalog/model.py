@@ -21,6 +21,7 @@ class ColumnType(StrEnum):
     """Type of a column, by its dlt name."""
 
     BIGINT = "bigint"
+    DOUBLE = "double"
     TEXT = "text"
     BOOL = "bool"
     TIMESTAMP = "timestamp"

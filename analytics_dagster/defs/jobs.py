@@ -8,13 +8,17 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.catalog import GROUPS, Group
+from analytics_dagster.defs.insights import GROUP
+from analytics_dagster.defs.translator import asset_key
 from analytics_dagster.ingest.settings import Settings
+from analytics_dagster.insights.warehouse import SOURCES
 
 INCREMENTAL_SYNC = "incremental_sync"
 REFERENCE_SYNC = "reference_sync"
 METRICS_REFRESH = "metrics_refresh"
 NIGHTLY_REFRESH = "nightly_refresh"
 FULL_SYNC = "full_sync"
+INSIGHTS_REFRESH = "insights_refresh"
 DATA_CHECKS = "data_checks"
 
 AssetJob = Any
@@ -54,8 +58,12 @@ def build_jobs(settings: Settings) -> list[AssetJob]:
             config=FULL_REFRESH if settings.enabled_resources("incremental") else None,
         ),
     ]
+    if not settings.disabled.intersection(SOURCES):
+        insights = dg.AssetSelection.groups(GROUP)
+        jobs.append(dg.define_asset_job(INSIGHTS_REFRESH, insights, description="Compute the insights; load nothing."))
     if settings.enabled_resources():
-        checks = dg.AssetSelection.all_asset_checks()
+        # The insights run their check themselves: it is of the rows that they have just computed.
+        checks = dg.AssetSelection.checks_for_assets(*map(asset_key, settings.enabled_resources()))
         jobs.append(dg.define_asset_job(DATA_CHECKS, checks, description="Check every table; load nothing."))
     return jobs
 

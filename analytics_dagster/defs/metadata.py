@@ -3,7 +3,7 @@
 https://docs.dagster.io/guides/build/assets/metadata-and-tags
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -70,15 +70,20 @@ def build_metadata(report: LoadReport, settings: Settings, location: WarehouseLo
 
 def build_column_schema(resource: Resource) -> dg.TableSchema:
     """Return the columns of a resource's table, with their types and descriptions."""
+    return build_table_schema(table_columns(resource), resource.primary_key)
+
+
+def build_table_schema(columns: Iterable[Column], primary_key: Collection[str]) -> dg.TableSchema:
+    """Return the columns of a table, with their types and descriptions."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name=column.name,
                 type=column.type.value,
                 description=column.description,
-                constraints=_build_constraints(resource, column),
+                constraints=_build_constraints(column, primary_key),
             )
-            for column in table_columns(resource)
+            for column in columns
         ]
     )
 
@@ -124,6 +129,6 @@ def _build_watermark_metadata(watermark: WatermarkValues) -> dict[str, int | str
     }
 
 
-def _build_constraints(resource: Resource, column: Column) -> dg.TableColumnConstraints:
-    other = ["primary key"] * (column.name in resource.primary_key) + ["personal"] * column.personal
+def _build_constraints(column: Column, primary_key: Collection[str]) -> dg.TableColumnConstraints:
+    other = ["primary key"] * (column.name in primary_key) + ["personal"] * column.personal
     return dg.TableColumnConstraints(nullable=column.stored_nullable, other=other)

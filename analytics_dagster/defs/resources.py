@@ -26,6 +26,7 @@ from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.warehouse.location import destination_errors, warehouse_location
 from analytics_dagster.ingest.warehouse.lock import read_lock
 from analytics_dagster.ingest.warehouse.table_stats import TableStats
+from analytics_dagster.insights.warehouse import InsightTables, open_insights, read_insights
 
 _Opened = TypeVar("_Opened")
 
@@ -65,6 +66,21 @@ class WarehouseResource(dg.ConfigurableResource[None]):
             yield tables
 
     @contextmanager
+    def insights(self, settings: Settings, *, read_only: bool = False) -> Iterator[InsightTables]:
+        """Open the tables of the insights, in turn with the loads.
+
+        Args:
+            settings: The settings of the run.
+            read_only: Whether nothing is written; there may be no tables then.
+
+        Raises:
+            SettingsError: The destination is misconfigured.
+            WarehouseError: The warehouse cannot be opened, or is held longer than the setting `lock_timeout`.
+        """
+        with self._open(_read_insights(settings) if read_only else open_insights(settings)) as tables:
+            yield tables
+
+    @contextmanager
     def _open(self, context: AbstractContextManager[_Opened]) -> Iterator[_Opened]:
         """Enter a context, after closing the one before it."""
         self._opened.close()
@@ -76,6 +92,13 @@ class WarehouseResource(dg.ConfigurableResource[None]):
 def _open_tables(settings: Settings) -> Iterator[TableStats]:
     """Open the tables for reading."""
     with _open_duckdb(settings) as connection, TableStats.open(settings, connection) as tables:
+        yield tables
+
+
+@contextmanager
+def _read_insights(settings: Settings) -> Iterator[InsightTables]:
+    """Open the tables of the insights for reading."""
+    with _open_duckdb(settings) as connection, read_insights(settings, connection) as tables:
         yield tables
 
 

@@ -46,6 +46,8 @@ def strict_array(column: Column, values: _Values, plausible: tuple[int, int]) ->
             expected: set[type] = {str}
         case ColumnType.BOOL:
             expected = {bool, int}
+        case ColumnType.DOUBLE:
+            expected = {int, float}
         case _:
             expected = {int}
     if not kinds <= expected:

@@ -19,6 +19,7 @@ from analytics_dagster.catalog import Column, ColumnType
 
 ARROW_TYPES = {
     ColumnType.BIGINT: pa.int64(),
+    ColumnType.DOUBLE: pa.float64(),
     ColumnType.TEXT: pa.string(),
     ColumnType.BOOL: pa.bool_(),
     ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),

@@ -17,6 +17,7 @@ IN_PIECES = f"{OURS}, in pieces"
 ON_DUCKDB = f"{OURS}, DuckDB"
 LARGE_PAGES = f"{OURS}, 1000 a page"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
+ALL_VERDICTS, NO_VERDICT = "all verdicts", "nothing new"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 

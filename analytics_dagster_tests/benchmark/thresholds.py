@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from analytics_dagster.ingest.lists import PAUSE
 from analytics_dagster_tests.benchmark.measurements import (
+    ALL_VERDICTS,
     BY_PAGE,
     DEFINITIONS,
     FLOOR,
     IN_PIECES,
     LARGE_PAGES,
     LIBRARIES,
+    NO_VERDICT,
     ON_DUCKDB,
     OURS,
     PLAIN_PARQUET,
@@ -320,11 +322,27 @@ IMPORTS = (
 )
 
 
+INSIGHTS = (
+    Threshold(
+        name="2,000 verdicts from 1,000,000 occurrences",
+        figure=_field("seconds", "insights", ALL_VERDICTS),
+        limit=3,
+        unit="s",
+    ),
+    Threshold(
+        name="The insights after a load without new rows, beside 1,000,000 occurrences",
+        figure=_field("seconds", "insights", NO_VERDICT),
+        limit=0.3,
+        unit="s",
+    ),
+)
+
+
 def judge(results: Results) -> list[dict[str, object]]:
     """Return the verdict on each threshold whose figure is in the results."""
     return [
         verdict
-        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *POSTGRES, *IMPORTS)
+        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *POSTGRES, *IMPORTS, *INSIGHTS)
         if (verdict := threshold.judge(results))
     ]
 

@@ -357,6 +357,6 @@ def test_sensors_run_by_themselves_unless_a_setting_says_otherwise(project: Proj
 
 @pytest.mark.parametrize("disabled", ["deploys", "items_metrics,top_active_items"])
 def test_without_what_announces_or_what_waits_there_is_no_sensor(disabled: str, project: Project):
-    assert set(sensors()) == {"new_deploys_sensor"}
+    assert "new_deploys_sensor" in sensors()
     project.set(disabled=disabled)
-    assert sensors() == {}
+    assert "new_deploys_sensor" not in sensors()

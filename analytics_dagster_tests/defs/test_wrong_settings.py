@@ -45,8 +45,9 @@ def test_with_a_wrong_setting_schedules_and_sensors_are_stopped_and_show_the_sen
     repository: dg.RepositoryDefinition, sentence: str
 ):
     assert len(repository.schedule_defs) == 4
-    assert {sensor.name for sensor in repository.sensor_defs} == {"new_deploys_sensor", "alerts_sensor"}
-    for automatic in (*repository.schedule_defs, repository.get_sensor_def("new_deploys_sensor")):
+    paused = {"insights_sensor", "new_deploys_sensor"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {*paused, "alerts_sensor"}
+    for automatic in (*repository.schedule_defs, *map(repository.get_sensor_def, sorted(paused))):
         assert automatic.default_status.value == "STOPPED"
         assert sentence in (automatic.description or "")
     assert sentence in (repository.asset_graph.get(SERVICE).description or "")
@@ -61,12 +62,12 @@ def test_with_a_wrong_setting_a_tick_of_what_a_person_started_requests_nothing(
             answer = schedule.evaluate_tick(context)
         assert not answer.run_requests
         assert sentence in (answer.skip_message or "")
-    sensor = repository.get_sensor_def("new_deploys_sensor")
-    with dg.build_sensor_context(project.instance, "as before", repository_def=repository) as sensor_context:
-        tick = sensor.evaluate_tick(sensor_context)
-    assert not tick.run_requests
-    assert sentence in (tick.skip_message or "")
-    assert tick.cursor == "as before"
+    for name in ("insights_sensor", "new_deploys_sensor"):
+        with dg.build_sensor_context(project.instance, "as before", repository_def=repository) as sensor_context:
+            tick = repository.get_sensor_def(name).evaluate_tick(sensor_context)
+        assert not tick.run_requests
+        assert sentence in (tick.skip_message or "")
+        assert tick.cursor == "as before"
 
 
 def test_a_wrong_setting_is_posted_once_and_again_when_it_is_right(project: Project):

@@ -38,20 +38,21 @@ def build_pipeline(
     resource: Resource | None,
     settings: Settings,
     *,
+    name: str = "loads",
     pipelines_dir: str | None = None,
     connection: Any = None,
 ) -> dlt.Pipeline:
     """Return a dlt pipeline into the warehouse. The warehouse is not opened yet.
 
     Args:
-        resource: Resource to load: each has its own pipeline, so that none holds back another. None for the loader's
-            own tables.
+        resource: Resource to load: each has its own pipeline, so that none holds back another. None for other tables.
         settings: Settings that name the warehouse, and DuckDB's memory limit.
+        name: Name of the pipeline without a resource: of the loader's own tables by default.
         pipelines_dir: Folder of dlt's working files; dlt's default if None.
         connection: An open connection to the DuckDB file; None to open one.
     """
     pipeline = dlt.pipeline(
-        pipeline_name=f"{DATASET}_{resource.name if resource else 'loads'}",
+        pipeline_name=f"{DATASET}_{resource.name if resource else name}",
         destination=_destination(settings, connection),
         dataset_name=DATASET,
         pipelines_dir=cast("str", pipelines_dir),  # None is its default, and how it is typed

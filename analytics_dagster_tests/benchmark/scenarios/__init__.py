@@ -15,6 +15,7 @@ from analytics_dagster_tests.benchmark.scenarios.full_loads import (
 )
 from analytics_dagster_tests.benchmark.scenarios.growing_lists import growing, key_growing
 from analytics_dagster_tests.benchmark.scenarios.imports import imports
+from analytics_dagster_tests.benchmark.scenarios.insights import insights
 from analytics_dagster_tests.benchmark.scenarios.long_ranges import pieces, year
 from analytics_dagster_tests.benchmark.scenarios.postgres import postgres_cold, postgres_merge
 from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
@@ -32,6 +33,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "growing": growing,
     "key-growing": key_growing,
     "imports": imports,
+    "insights": insights,
     "merge": merge,
     "postgres-cold": postgres_cold,
     "postgres-merge": postgres_merge,
