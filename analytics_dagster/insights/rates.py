@@ -226,8 +226,8 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 def _superiority(after: Floats, before: Floats) -> Floats:
     """Return the statistic of Mann and Whitney as a share of the pairs; equal counts are half a pair."""
     pairs = after.shape[1] * before.shape[1]
-    statistic: Floats = stats.mannwhitneyu(after, before, axis=1, method="asymptotic").statistic
-    return statistic / pairs
+    superiority: Floats = stats.mannwhitneyu(after, before, axis=1, method="asymptotic").statistic / pairs
+    return superiority
 
 
 def _p_value(after: Floats, before: Floats, odds: float) -> Floats:
