@@ -91,7 +91,7 @@ class Look:
         return self.minutes // 10
 
 
-LOOKS = (Look(minutes=20, level=0.005, new_items=False), Look(minutes=60, level=0.035, new_items=True))
+LOOKS = (Look(minutes=20, level=0.004, new_items=False), Look(minutes=60, level=0.035, new_items=True))
 """The provisional look, and the one that stays."""
 
 
