@@ -1,5 +1,6 @@
 """Verdicts on deploys, as tables of counts."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -189,6 +190,15 @@ def test_many_deploys_are_judged_as_each_alone_and_in_their_order():
     ]
     assert judge_all(deploys) == [judge(each) for each in deploys]
     assert judge_all([]) == []
+
+
+def test_two_thousand_deploys_with_a_week_of_history_take_less_than_a_second():
+    history = [[number % 7, *range(11)] for number in range(84)]
+    deploys = [deploy(history=history, new_items=[[1] * 6] * 3) for _ in range(2_000)]
+    judge(deploys[0])
+    began = time.process_time()
+    judge_all(deploys)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
