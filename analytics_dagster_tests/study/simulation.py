@@ -29,7 +29,7 @@ from analytics_dagster_tests.study.processes import (
 )
 from analytics_dagster_tests.study.results import Cell
 
-RATES = (10, 30, 60, 120, 600)
+RATES = (2, 10, 30, 60, 120, 600)
 """Occurrences an hour."""
 
 RISES = (1.25, 1.5, 2.0, 3.0, 4.0)
