@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test test-postgres test-slow soak audit bench clean
+.PHONY: help setup demo dev check docs test test-postgres test-slow soak audit bench study clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ audit: setup ## known vulnerabilities of the pinned versions; fails where it can
 
 bench: setup ## what a load costs, beside plain dlt and the fastest loop; half an hour
 	$(RUN) analytics_dagster_tests.benchmark
+
+study: setup ## how often the verdicts on deploys are right, on simulated counts; some minutes
+	OMP_NUM_THREADS=1 $(RUN) analytics_dagster_tests.study
 
 clean: ## remove the environment and caches; warehouses and Dagster's history stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import special, stats
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -35,13 +35,13 @@ CONFIDENCE = 0.95
 FEWEST_BLOCKS = 12
 """Two-hour blocks of history from which on the dispersion is known: a day of them."""
 
-_FEWEST_OF_NEW_ITEM = 10
+FEWEST_OF_NEW_ITEM = 10
 """Occurrences of a new item in the hour after a deploy from which on it may decide."""
 
-_SHARE_OF_NEW_ITEM = 0.35
+SHARE_OF_NEW_ITEM = 0.35
 """Occurrences of such an item per occurrence of all items in an hour before the deploy."""
 
-_FEWEST_SPELLS_OF_NEW_ITEM = 4
+FEWEST_SPELLS_OF_NEW_ITEM = 4
 """Spells of the hour in which such an item occurs; one of the last two is among them."""
 
 _SPELLS_BEFORE = 12
@@ -49,16 +49,26 @@ _SPELLS_BEFORE = 12
 _TINY = 1e-9
 """Replaces a count of zero in functions that are not defined for it; their value there is known."""
 
+_SPELLS_OF_HALF_HOUR = 3
+
 _TRIMMED = 0.1
 """Share of the blocks that are left out of the dispersion: those with the highest variance per mean.
 
 Earlier bad deploys are among them, which would hide the next one."""
 
-_RATIO = 1.5
+_RATIO = 1.6
 """A rise below this ratio is no verdict, however certain it is: a rate moves by as much within a day."""
 
 _RATIO_OF_SECOND_HALF = 1.25
 """The ratio that the second half of a look has to have too: a burst ends, a broken deploy goes on."""
+
+_LEVEL_OF_FALL = 0.5
+"""Share of a look's level below which a rate falls. A wrong all-clear does more harm than one that is missed."""
+
+_SUPERIORITY = 0.75
+"""Share of the pairs of a spell after and a spell before in which the one after has more occurrences.
+
+A single burst, of which the history may have no like, fills one spell or two, however high it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +77,7 @@ class Look:
 
     Attributes:
         minutes: Minutes after the finish.
-        level: Two-sided p-value below which rates differ.
+        level: Two-sided p-value below which a rate rises.
         new_items: Whether an item that is new after the deploy may decide.
     """
 
@@ -81,7 +91,7 @@ class Look:
         return self.minutes // 10
 
 
-LOOKS = (Look(minutes=20, level=0.005, new_items=False), Look(minutes=60, level=0.015, new_items=True))
+LOOKS = (Look(minutes=20, level=0.004, new_items=False), Look(minutes=60, level=0.035, new_items=True))
 """The provisional look, and the one that stays."""
 
 
@@ -139,18 +149,22 @@ def estimate_dispersions(histories: Sequence[Sequence[Sequence[int]]]) -> Floats
 def estimate_dispersion(histories: ArrayLike) -> Floats:
     """Return the variance per mean of each deploy's history, at least 1.
 
+    The counts are those of half hours: of ten-minute counts the variance misses that a burst of fifteen minutes goes on
+    in the next spell.
+
     Args:
         histories: Counts by deploy, block and spell.
     """
-    blocks = np.asarray(histories, dtype=np.float64)
-    means, variances = blocks.mean(axis=2), blocks.var(axis=2, ddof=1)
+    spells = np.asarray(histories, dtype=np.float64)
+    deploys, blocks, _ = spells.shape
+    counts = spells.reshape(deploys, blocks, -1, _SPELLS_OF_HALF_HOUR).sum(axis=3)
+    means, variances = counts.mean(axis=2), counts.var(axis=2, ddof=1)
     ratios = np.divide(variances, means, out=np.zeros_like(means), where=means > 0)
-    kept = blocks.shape[1] - int(blocks.shape[1] * _TRIMMED)
-    calm = np.argsort(ratios, axis=1, kind="stable")[:, :kept]
+    calm = np.argsort(ratios, axis=1, kind="stable")[:, : blocks - int(blocks * _TRIMMED)]
     mean = np.take_along_axis(means, calm, axis=1).sum(axis=1)
     variance = np.take_along_axis(variances, calm, axis=1).sum(axis=1)
-    ratio: Floats = np.divide(variance, mean, out=np.ones_like(mean), where=mean > 0)
-    return np.maximum(ratio, 1.0)
+    dispersion: Floats = np.divide(variance, mean, out=np.ones_like(mean), where=mean > 0)
+    return np.maximum(dispersion, 1.0)
 
 
 def compare(before: ArrayLike, after: ArrayLike, dispersion: ArrayLike, look: Look) -> Comparison:
@@ -171,7 +185,11 @@ def compare(before: ArrayLike, after: ArrayLike, dispersion: ArrayLike, look: Lo
     b, a = earlier.sum(axis=1) / phi, later.sum(axis=1) / phi
     p_value = _p_value(a, b, odds)
     low, high = _interval(a, b, odds)
-    significant = p_value < look.level
+    superiority = _superiority(later, earlier)
+    rises = (ratio >= _RATIO) & (ratio_of_second_half >= _RATIO_OF_SECOND_HALF) & (superiority >= _SUPERIORITY)
+    falls = (
+        (ratio <= 1 / _RATIO) & (ratio_of_second_half <= 1 / _RATIO_OF_SECOND_HALF) & (superiority <= 1 - _SUPERIORITY)
+    )
     return Comparison(
         known=np.isfinite(phi),
         ratio=ratio,
@@ -179,8 +197,8 @@ def compare(before: ArrayLike, after: ArrayLike, dispersion: ArrayLike, look: Lo
         ratio_high=high,
         smallest_ratio=_smallest_ratio(b, odds, look.level),
         p_value=p_value,
-        rises=significant & (ratio >= _RATIO) & (ratio_of_second_half >= _RATIO_OF_SECOND_HALF),
-        falls=significant & (ratio <= 1 / _RATIO) & (ratio_of_second_half <= 1 / _RATIO_OF_SECOND_HALF),
+        rises=rises & (p_value < look.level),
+        falls=falls & (p_value < _LEVEL_OF_FALL * look.level),
     )
 
 
@@ -194,8 +212,8 @@ def new_item_breaks(before: ArrayLike, new_items: ArrayLike) -> bool:
     items = np.asarray(new_items).reshape(-1, LOOKS[-1].spells)
     total, seen = items.sum(axis=1), items > 0
     earlier = np.asarray(before).mean() * LOOKS[-1].spells
-    frequent = (total >= _FEWEST_OF_NEW_ITEM) & (total >= _SHARE_OF_NEW_ITEM * earlier)
-    lasting = (seen.sum(axis=1) >= _FEWEST_SPELLS_OF_NEW_ITEM) & seen[:, -2:].any(axis=1)
+    frequent = (total >= FEWEST_OF_NEW_ITEM) & (total >= SHARE_OF_NEW_ITEM * earlier)
+    lasting = (seen.sum(axis=1) >= FEWEST_SPELLS_OF_NEW_ITEM) & seen[:, -2:].any(axis=1)
     return bool(np.any(frequent & lasting))
 
 
@@ -203,6 +221,13 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio: Floats = numerator / denominator
     return ratio
+
+
+def _superiority(after: Floats, before: Floats) -> Floats:
+    """Return the statistic of Mann and Whitney as a share of the pairs; equal counts are half a pair."""
+    pairs = after.shape[1] * before.shape[1]
+    superiority: Floats = stats.mannwhitneyu(after, before, axis=1, method="asymptotic").statistic / pairs
+    return superiority
 
 
 def _p_value(after: Floats, before: Floats, odds: float) -> Floats:
