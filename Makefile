@@ -38,7 +38,7 @@ test: setup ## the test suite, but for what takes longer
 	$(RUN) pytest -m 'not slow and not postgres' -n 2 --dist loadfile
 
 test-postgres: setup ## the tests that run on PostgreSQL as well, on a server that they start
-	$(RUN) pytest -m 'postgres and not slow' -n 2
+	$(RUN) pytest -m 'postgres and not slow' -n 2 --dist loadfile
 
 test-slow: setup ## what takes longer: processes of Dagster, kills, simulated days
 	$(RUN) pytest -m slow

@@ -73,3 +73,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "warehouse_kind" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_warehouse"):
         kinds = ["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
         metafunc.parametrize("warehouse_kind", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the tests of `every_warehouse(sample=True)` on PostgreSQL with the first of their parameters alone.
+
+    The others differ in what the service sends or the settings say, and ask nothing else of the warehouse.
+    """
+    seen: set[str] = set()
+    kept, left = [], []
+    for item in items:
+        marker = item.get_closest_marker("every_warehouse")
+        name = item.nodeid.partition("[")[0]
+        sampled = bool(marker and marker.kwargs.get("sample") and item.get_closest_marker("postgres"))
+        (left if sampled and name in seen else kept).append(item)
+        seen |= {name} if sampled else set()
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)

@@ -302,7 +302,7 @@ def test_a_check_that_was_killed_before_it_counted_is_passed_over(good: Project,
     assert checked(good)["users", "row_count"].metadata["change"] == 0
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize(("hours", "level"), [(0.9, "PASS"), (1.1, "WARN")])
 def test_occurrences_whose_item_is_missing_are_found_but_for_the_latest_hour(good: Project, hours: float, level: str):
     # Alone at its time: the newest one is a minute younger than those that are pointed nowhere.

@@ -265,7 +265,7 @@ def loaded(project: Project, service: Sandbox) -> Project:
     return project
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize(
     ("hours", "level"),
     [(0.9, "PASS"), (1.5, "WARN"), (5, "ERROR")],
@@ -280,7 +280,7 @@ def test_windows_that_end_earlier_and_earlier_warn_then_fail(loaded: Project, ho
     assert result.metadata["newest_record_age_seconds"] > 0
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize(("hours", "level"), [(25, "PASS"), (27, "WARN"), (51, "ERROR")])
 def test_a_listing_that_was_read_longer_and_longer_ago_warns_then_fails(loaded: Project, hours: int, level: str):
     loaded.execute(f"UPDATE analytics.users SET read_at = now() - CAST('{hours} hours' AS INTERVAL)")

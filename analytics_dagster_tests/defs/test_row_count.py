@@ -248,7 +248,7 @@ def test_rows_of_another_source_are_counted_anew(loaded: Project, service: Sandb
     )
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize(("lost", "level"), [(0, "PASS"), (1, "WARN")])
 def test_rows_that_the_night_deletes_are_named_and_hide_no_others(
     lost: int, level: str, loaded: Project, service: Sandbox, clock: time_machine.Traveller

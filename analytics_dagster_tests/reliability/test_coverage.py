@@ -58,6 +58,7 @@ def loaded(project: Project, service: Sandbox) -> Project:
 # -- rows that are gone -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("name", INCREMENTAL)
 @pytest.mark.parametrize("how", ["DELETE FROM", "DROP TABLE"])
 def test_rows_that_somebody_deleted_are_loaded_by_the_next_tick(
@@ -90,6 +91,7 @@ def test_every_table_can_be_dropped_and_is_made_again(project: Project, service:
         assert keys(project, name) == truth(service, name)
 
 
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("table", ["load_windows", "rejected_rows", "daily_rows"])
 def test_the_loaders_own_tables_can_be_dropped(table: str, loaded: Project, service: Sandbox) -> None:
     change(loaded, f"DROP TABLE analytics.{table}")
@@ -185,6 +187,7 @@ def of_project(project: Project, name: str, number: int) -> set[Any]:
     return {key for (key,) in project.sql(f"SELECT id FROM analytics.{name} WHERE {condition}")}
 
 
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("name", INCREMENTAL)
 def test_the_key_of_another_project_does_not_profit_from_coverage(
     name: str, loaded: Project, switch: Callable[[], Sandbox]

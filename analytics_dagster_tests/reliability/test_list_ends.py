@@ -108,7 +108,7 @@ def test_a_list_that_does_not_end_is_recorded_without_a_time(project: Project, o
 # -- a list that is empty ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.usefixtures("observe")
 @pytest.mark.parametrize("name", ["deploys", "rql_jobs", "items"])
 def test_an_empty_list_fails_while_the_table_has_rows_and_claims_nothing(

@@ -457,6 +457,15 @@ def test_a_reader_sees_one_state_and_writes_nothing(stored: Project):
     assert stored.rows("load_windows")
 
 
+def test_a_session_that_is_idle_while_a_load_reads_is_not_ended(stored: Project, service: Sandbox):
+    assert stored.database
+    server = stored.database.server
+    server.run(f"ALTER DATABASE {stored.database.name} SET idle_session_timeout = '300ms'")
+    service.fail_next("slow", resource="deploys", seconds=1)
+    load("deploys")
+    assert {row_id for (row_id,) in stored.rows("deploys", "id")} == truth(service, "deploys")
+
+
 def test_a_session_that_is_ended_fails_the_load_and_the_next_one_is_complete(stored: Project, service: Sandbox):
     def end_sessions(resource: str, _: int | None) -> None:
         if resource == "deploys" and not ended:
@@ -469,7 +478,9 @@ def test_a_session_that_is_ended_fails_the_load_and_the_next_one_is_complete(sto
     service.before_reply = end_sessions
     result = stored.materialize("deploys")
     assert ended == [[(1,)]]
-    assert not result.success
+    said = failure(result)
+    assert said.startswith("1 of 1 did not load: The warehouse's session was ended: ")
+    assert said.endswith(". Load again: what was recorded stays, and the load goes on from there.")
     service.before_reply = None
     assert stored.materialize("deploys").success
     assert {row_id for (row_id,) in stored.rows("deploys", "id")} == truth(service, "deploys")

@@ -71,6 +71,7 @@ def load_all(project: Project, name: str) -> tuple[int, int]:
     return stored, rejected
 
 
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("seed", range(4))
 def test_values_of_any_kind_are_loaded_or_rejected(seed: int, loaded: Project, service: Sandbox) -> None:
     chance = Random(seed)
@@ -92,6 +93,7 @@ def test_values_of_any_kind_are_loaded_or_rejected(seed: int, loaded: Project, s
     assert all(json.loads(raw).keys() == newest.keys() - {"local_username"} for _, raw in rows), "but what is personal"
 
 
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_text_that_parsers_dislike_holds_up_no_other_row(text: str, loaded: Project, service: Sandbox) -> None:
     newest = service.rows("deploys")[0]

@@ -34,7 +34,7 @@ def drop(service: Sandbox, name: str, rows: Sequence[dict[str, Any]]) -> None:
         service.remove(name, row["id"])
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_row_that_is_gone_is_marked_once_and_comes_back_clean(name: str, listed: Project, service: Sandbox) -> None:
     load(name)
@@ -117,7 +117,7 @@ def test_the_users_of_another_account_leave_those_of_this_one_alone(
     assert everywhere["id"] in {key for (key,) in listed.rows("users", "id")}
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("name", ["projects", "teams"])
 def test_a_listing_of_another_account_leaves_the_rows_of_this_one_alone(
     name: str, listed: Project, service: Sandbox

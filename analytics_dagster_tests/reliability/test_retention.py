@@ -69,7 +69,7 @@ def test_a_tick_deletes_nothing(project: Project) -> None:
     assert rows(project) == before
 
 
-@pytest.mark.every_warehouse
+@pytest.mark.every_warehouse(sample=True)
 @pytest.mark.parametrize("full", [False, True])
 def test_deleted_rows_are_not_loaded_again(full: bool, project: Project, loaded: Sandbox) -> None:  # noqa: FBT001
     night()

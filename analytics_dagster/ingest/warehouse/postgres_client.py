@@ -10,16 +10,19 @@ import re
 from typing import Any
 
 import psycopg2
-from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.destination.exceptions import DestinationTerminalException, DestinationTransientException
 from dlt.destinations.impl.postgres.sql_client import Psycopg2SqlClient
 
 from analytics_dagster.ingest.errors import WarehouseError
 
 _SETTING = "destination.warehouse.credentials"
 
-_SESSION = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-"""The server ends a session, and with it its locks and its transaction, 90 s after the loader's machine vanished. Its
-own default is two hours."""
+_SESSION = (
+    # The server ends a session, and with it its locks, 90 s after the loader's machine vanished: two hours by default.
+    "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; "
+    # A session that holds a lock is idle while a load reads. The setting exists since PostgreSQL 14.
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+)
 
 _ENCODINGS = ("UTF8", "SQL_ASCII")
 """Encodings of a database that take every character; SQL_ASCII stores the bytes as they come."""
@@ -54,8 +57,16 @@ _REFUSALS = {
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
+_ENDED = "57P"
+"""SQLSTATEs of sessions that were ended: by an administrator, a shutdown, a crash or a timeout."""
+
+
 class RefusedStatementError(WarehouseError, DestinationTerminalException):
     """The server refused a statement, and will refuse it again until somebody changes the server."""
+
+
+class LostSessionError(WarehouseError, DestinationTransientException):
+    """The server, or the network, ended a session."""
 
 
 def refusal(error: BaseException, sqlstate: str | None) -> RefusedStatementError | None:
@@ -121,5 +132,12 @@ class PostgresSqlClient(Psycopg2SqlClient):
 
     @classmethod
     def _make_database_exception(cls, ex: Exception) -> Exception:
-        refused = refusal(ex, getattr(ex, "pgcode", None))
-        return refused or super()._make_database_exception(ex)
+        sqlstate = getattr(ex, "pgcode", None)
+        ended = isinstance(ex, psycopg2.OperationalError | psycopg2.InterfaceError) and sqlstate is None
+        if ended or (sqlstate or "").startswith(_ENDED):
+            reason = str(ex).splitlines()[0].rpartition("FATAL:")[2].strip(" .")
+            return LostSessionError(
+                f"The warehouse's session was ended: {reason}. Load again: what was recorded stays, and the load "
+                "goes on from there."
+            )
+        return refusal(ex, sqlstate) or super()._make_database_exception(ex)

@@ -64,16 +64,23 @@ def postgres_merge(bench: Bench) -> Iterator[Measurement]:
     The load records coverage and counts rows, as the assets' do.
     """
     rows = 4_000 if bench.quick else 1_000_000
-    with start_postgres() as postgres, start_server(rows, spacing=SPACING) as server, postgres.database() as full:
+    with (
+        start_postgres() as postgres,
+        start_server(rows, spacing=SPACING) as server,
+        postgres.database() as empty,
+        postgres.database() as full,
+    ):
+        hour = build_job("ours-in-pieces", page_size=LARGE_PAGE, start=server.newest - HOUR, end=server.newest + 1)
+        run_postgres_job(hour, server, empty)
+        empty.run("TRUNCATE analytics.occurrences, analytics.load_windows, analytics.daily_rows")
         bench.log(f"postgres-merge: filling a table with {rows:,} rows")
         filling = run_postgres_job(build_job("ours-in-pieces", page_size=5_000), server, full)
         check_rows(filling, server.truth(), IN_PIECES)
-        hour = build_job("ours-in-pieces", page_size=LARGE_PAGE, start=server.newest - HOUR, end=server.newest + 1)
-        tables = {0: "", rows: f"TEMPLATE {full.name} STRATEGY FILE_COPY"}
+        tables = {0: empty, rows: full}
         runs: dict[int, list[Run]] = {rows_before: [] for rows_before in tables}
         for number in range(1, bench.rounds + 1):
-            for rows_before, options in tables.items():
-                with postgres.database(options) as database:
+            for rows_before, table in tables.items():
+                with postgres.database(f"TEMPLATE {table.name} STRATEGY FILE_COPY") as database:
                     run = run_postgres_job(hour, server, database)
                 bench.log_run("postgres-merge", rows_before, IN_PIECES, number, run)
                 runs[rows_before].append(run)
