@@ -9,9 +9,9 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from analytics_dagster.ingest.windows import BEGINNING, LoadedWindow
+from analytics_dagster.ingest.windows import BEGINNING, Window
 
 
 class Covered:
@@ -21,11 +21,10 @@ class Covered:
         windows: Loaded windows, in any order, overlapping or not.
     """
 
-    def __init__(self, windows: Iterable[LoadedWindow]) -> None:
-        self._windows = list(windows)
+    def __init__(self, windows: Iterable[Window]) -> None:
         self._starts: list[datetime] = []
         self._ends: list[datetime] = []
-        for start, end in sorted((window.start or BEGINNING, window.end) for window in self._windows):
+        for start, end in sorted((window.start or BEGINNING, window.end) for window in windows):
             if self._ends and start <= self._ends[-1]:
                 self._ends[-1] = max(self._ends[-1], end)
             else:
@@ -45,16 +44,3 @@ class Covered:
     def contains(self, start: datetime, end: datetime) -> bool:
         """Return whether a span is wholly covered."""
         return self.through(start) >= end
-
-    def changed_from(self, loaded_since: datetime, lookback: timedelta) -> datetime | None:
-        """Return the earliest time whose rows may have changed in loads since a time; None if none was recorded.
-
-        Args:
-            loaded_since: Loads that were recorded before it do not count, UTC.
-            lookback: Time before a window that its load reads as well.
-        """
-        changed = [window for window in self._windows if window.loaded_at >= loaded_since]
-        if not changed:
-            return None
-        start = min(window.start or BEGINNING for window in changed)
-        return start if start == BEGINNING else start - lookback

@@ -154,6 +154,11 @@ def keep_settled(row: Row, stored: Row | None) -> Row:
     return {**stored, **{name: row[name] for name in (*RELATED, "computed_at")}}
 
 
+def is_open(row: Row) -> bool:
+    """Return whether the hour after a deploy was not loaded to its end, but for gaps, when its row was computed."""
+    return bool(row["provisional"]) and row["verdict"] != Verdict.NOT_LOADED
+
+
 def is_changed(row: Row, stored: Row | None) -> bool:
     """Return whether a row says something else than the stored one, but for the time of its computation."""
     return stored is None or any(stored[name] != value for name, value in row.items() if name != "computed_at")

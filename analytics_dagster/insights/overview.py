@@ -69,7 +69,7 @@ def read_overview(tables: InsightTables, *, now: datetime) -> Overview:
         tables: The tables of the insights.
         now: The time at which the overview ends, UTC.
     """
-    inputs = read_inputs(tables, now=now)
+    inputs = read_inputs(tables)
     start = _EPOCH + ((now - SPAN - _EPOCH) // TEN_MINUTES + 1) * TEN_MINUTES
     latest, recent = tables.latest_impacts(_DEPLOYS), tables.impacts_since(start)
     return Overview(
@@ -78,7 +78,7 @@ def read_overview(tables: InsightTables, *, now: datetime) -> Overview:
         recent=recent,
         items=tables.busiest_items([row["id"] for row in chain(latest, recent)], each=_ITEMS),
         history=tables.history(since=start, only_project=inputs.only_project),
-        covered=inputs.covered,
+        covered=inputs.covered(tables, since=start, now=now),
     )
 
 

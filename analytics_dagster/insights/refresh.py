@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from analytics_dagster.ingest.windows import BEGINNING, END
-from analytics_dagster.insights.counts import BLOCK, HISTORY
+from analytics_dagster.insights.counts import BLOCK, HISTORY, TEN_MINUTES
 from analytics_dagster.insights.deploy_impact import (
     Row,
     build_rows,
     finished,
     is_changed,
+    is_open,
     keep_settled,
     relate_row,
 )
@@ -71,7 +72,7 @@ def refresh(tables: InsightTables, *, now: datetime, recompute: bool = False) ->
     """
     if missing := tables.missing_sources():
         return Report(missing=missing)
-    inputs = read_inputs(tables, now=now)
+    inputs = read_inputs(tables)
     suspects = _find_changed_suspects(tables, inputs, recompute=recompute)
     # Verdicts first: if the process dies between the two tables, the same suspects are found again.
     new_suspects = {
@@ -88,15 +89,17 @@ def _refresh_impact(
     """Compute the verdicts whose inputs changed, and write them."""
     stored = tables.impacts()
     relations = relate(inputs.deploys)
-    computed_at = None if recompute else tables.last_computed(DEPLOY_IMPACT)
-    changed_from = {project: inputs.changed_from(project, computed_at) for project in inputs.covered}
+    changed_from = inputs.changed_from(tables, None if recompute else tables.last_computed(DEPLOY_IMPACT))
 
     def is_stale(deploy: Deploy) -> bool:
         assert deploy.finish_time
+        row, changed = stored.get(deploy.id), changed_from[deploy.project_id]
         return (
             deploy.id in new_suspects
-            or deploy.finish_time + HOUR_AFTER > changed_from[deploy.project_id]
-            or is_changed(relate_row(deploy, relations[deploy.id]), stored.get(deploy.id))
+            or deploy.finish_time + HOUR_AFTER > changed
+            # A later load can leave a gap behind it.
+            or (row is not None and is_open(row) and changed < END)
+            or is_changed(relate_row(deploy, relations[deploy.id]), row)
         )
 
     known = finished(inputs.deploys)
@@ -117,12 +120,13 @@ def _compute_impact(
     if not stale:
         return []
     since = min(deploy.finish_time for deploy in stale if deploy.finish_time)
+    earliest = since - BLOCK - HISTORY - TEN_MINUTES
     rows = build_rows(
         stale,
         relate(inputs.deploys),
         tables.counts_around(finished_since=since, only_project=inputs.only_project),
-        tables.history(since=since - BLOCK - HISTORY - BLOCK, only_project=inputs.only_project),
-        inputs.covered,
+        tables.history(since=earliest, only_project=inputs.only_project),
+        inputs.covered(tables, since=earliest, now=now),
         now=now,
     )
     return [keep_settled(row, stored.get(row["id"])) for row in rows]
@@ -130,9 +134,9 @@ def _compute_impact(
 
 def _find_changed_suspects(tables: InsightTables, inputs: Inputs, *, recompute: bool) -> list[Row]:
     """Return the rows of `deploy_items` to write or to delete."""
-    computed_at = None if recompute else tables.last_computed(DEPLOY_ITEMS)
-    changed_from = min((inputs.changed_from(project, computed_at) for project in inputs.covered), default=END)
-    earlier = max(changed_from, BEGINNING + _ITEMS_COUNTED) - _ITEMS_COUNTED
+    changed_from = inputs.changed_from(tables, None if recompute else tables.last_computed(DEPLOY_ITEMS))
+    earliest = min(changed_from.values(), default=END)
+    earlier = max(earliest, BEGINNING + _ITEMS_COUNTED) - _ITEMS_COUNTED
     return tables.changed_suspects(counted_anew_since=earlier)
 
 

@@ -32,10 +32,12 @@ from analytics_dagster.ingest.warehouse.pipeline import (
     projects_with_rows,
     run_statement,
     stored_columns,
+    timestamp_literal,
     utc,
 )
 from analytics_dagster.ingest.warehouse.tables import adapt_table
 from analytics_dagster.ingest.warehouse.working_files import working_files
+from analytics_dagster.ingest.windows import BEGINNING
 from analytics_dagster.insights.counts import CountsAround, History
 from analytics_dagster.insights.covered import Covered
 from analytics_dagster.insights.deploy_impact import Row
@@ -62,6 +64,7 @@ class InsightTables:
 
     def __init__(self, client: SqlClient, source: str, pipeline: dlt.Pipeline | None = None) -> None:
         self._client = client
+        self._source = source
         self._coverage = CoverageTable(client, source)
         self._pipeline = pipeline
 
@@ -75,12 +78,31 @@ class InsightTables:
         """Return every deploy."""
         return [Deploy(**row) for row in self._select("deploys")]
 
-    def covered(self, project_ids: Collection[int | None], *, now: datetime) -> dict[int | None, Covered]:
-        """Return the covered times of the occurrences of projects.
+    def recorded_windows(self, *, since: datetime) -> list[tuple[int | None, datetime]]:
+        """Return the earliest start of the windows of occurrences that were recorded since a time, by project.
+
+        A window to the oldest row starts at `BEGINNING`.
+        """
+        rows = run_statement(
+            self._client,
+            "SELECT project_id, min(window_start), count(*) - count(window_start) "
+            f"FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s "
+            f"AND (window_start IS NULL OR window_start < window_end) AND loaded_at >= {timestamp_literal(since)} "
+            "GROUP BY project_id",
+            OCCURRENCES.name,
+            self._source,
+        )
+        return [(project, BEGINNING if to_oldest else utc(start)) for project, start, to_oldest in rows]
+
+    def covered(
+        self, project_ids: Collection[int | None], *, since: datetime, now: datetime
+    ) -> dict[int | None, Covered]:
+        """Return the covered times of the occurrences of projects, from a time on.
 
         Args:
             project_ids: The projects. If there is one alone, windows of loads whose rows named none are its own.
-            now: The time, UTC.
+            since: The time, UTC.
+            now: The time of the computation, UTC.
         """
         if not project_ids:
             return {}
@@ -88,7 +110,7 @@ class InsightTables:
         if len(projects) == 1:
             projects.append(Project())
         with_rows = projects_with_rows(self._client, OCCURRENCES, projects)
-        found = self._coverage.windows(OCCURRENCES, projects, now=now, with_rows=with_rows)
+        found = self._coverage.windows(OCCURRENCES, projects, now=now, with_rows=with_rows, since=since)
         if len(project_ids) == 1:
             return {project: Covered(chain(*(windows.valid for windows in found.values()))) for project in project_ids}
         return {project.id: Covered(windows.valid) for project, windows in found.items()}

@@ -123,6 +123,31 @@ def test_a_partition_that_is_not_loaded_makes_the_verdict_not_loaded(history: Lo
     assert (row["verdict"], row["provisional"], row["ratio"]) == ("not loaded", True, None)
 
 
+def test_a_later_load_that_leaves_a_gap_makes_a_verdict_that_was_too_early_not_loaded(history: LoadedHistory):
+    usual_errors(history)
+    history.deploy(1, finish=0)
+    history.load(covering=[(BEGUN, 10 * MINUTE)])
+    assert history.refresh(after=2 * MINUTE)[1]["verdict"] == "too early"
+
+    history.load(covering=[(2 * HOUR, 3 * HOUR)])
+
+    assert history.refresh(after=15 * MINUTE)[1]["verdict"] == "not loaded"
+
+
+@pytest.mark.every_warehouse
+def test_a_load_of_every_row_computes_every_verdict_again(history: LoadedHistory):
+    usual_errors(history)
+    history.deploy(1, finish=-DAY)
+    history.deploy(2, finish=0)
+    history.load()
+    history.refresh(after=2 * MINUTE)
+
+    history.load(covering=[(None, 3 * HOUR)])
+    history.refresh(after=15 * MINUTE)
+
+    assert (history.report.impact.computed, history.report.impact.changed) == (2, 0)
+
+
 @pytest.mark.every_warehouse
 def test_once_the_gap_is_loaded_the_verdict_is_made(history: LoadedHistory):
     usual_errors(history)

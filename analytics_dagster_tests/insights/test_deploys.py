@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from analytics_dagster.ingest.windows import BEGINNING, LoadedWindow
+from analytics_dagster.ingest.windows import Window
 from analytics_dagster.insights.covered import Covered
 from analytics_dagster.insights.deploy_impact import CoveredSpells
 from analytics_dagster.insights.deploys import Deploy, relate
@@ -16,8 +16,8 @@ def at(minutes: float) -> datetime:
     return NOON + timedelta(minutes=minutes)
 
 
-def window(start: float | None, end: float, loaded_at: float = 0) -> LoadedWindow:
-    return LoadedWindow(start=None if start is None else at(start), end=at(end), loaded_at=at(loaded_at))
+def window(start: float | None, end: float) -> Window:
+    return Window(start=None if start is None else at(start), end=at(end))
 
 
 @pytest.mark.parametrize(
@@ -35,21 +35,6 @@ def window(start: float | None, end: float, loaded_at: float = 0) -> LoadedWindo
 )
 def test_a_span_is_covered_where_windows_leave_no_gap(windows, start, end, contained):
     assert Covered(window(*each) for each in windows).contains(at(start), at(end)) == contained
-
-
-@pytest.mark.parametrize(
-    ("windows", "changed_from"),
-    [
-        pytest.param([], None, id="no windows"),
-        pytest.param([(0, 10, 19)], None, id="recorded before"),
-        pytest.param([(0, 10, 20)], at(-10), id="recorded since, with its lookback"),
-        pytest.param([(0, 10, 5), (20, 30, 40), (10, 20, 30)], at(0), id="the earliest of those recorded since"),
-        pytest.param([(None, 10, 30)], BEGINNING, id="to the oldest row"),
-    ],
-)
-def test_rows_may_have_changed_from_the_earliest_window_that_was_recorded_since(windows, changed_from):
-    covered = Covered(window(*each) for each in windows)
-    assert covered.changed_from(at(20), timedelta(minutes=10)) == changed_from
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """The answers of the sandbox to the questions of docs/questions.md, at a time that stands still.
 
-answers = sandbox_answers(tmp_path)
+answers = sandbox_answers(project)
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import time_machine
@@ -14,7 +13,7 @@ from analytics_dagster.ingest.settings import load_settings
 from analytics_dagster.insights.questions import QUESTIONS
 from analytics_dagster.insights.refresh import refresh
 from analytics_dagster.insights.warehouse import open_insights
-from analytics_dagster_tests.support.project import a_project, load
+from analytics_dagster_tests.support.project import Project, load
 from analytics_dagster_tests.support.service import a_service
 
 ASKED_AT = datetime(2026, 3, 10, 18, tzinfo=UTC)
@@ -22,13 +21,9 @@ ASKED_AT = datetime(2026, 3, 10, 18, tzinfo=UTC)
 _TABLES = ("items", "deploys", "occurrences", "items_metrics")
 
 
-def sandbox_answers(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Load the sandbox into a folder's warehouse, compute the insights, and return the rows of each answer."""
-    with (
-        time_machine.travel(ASKED_AT, tick=False),
-        a_service(history_days=9) as service,
-        a_project(folder) as project,
-    ):
+def sandbox_answers(project: Project) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Load the sandbox into a project's warehouse, compute the insights, and return the rows of each answer."""
+    with time_machine.travel(ASKED_AT, tick=False), a_service(history_days=9) as service:
         project.use(service)
         for name in _TABLES:
             load(name)

@@ -17,6 +17,7 @@ from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.insights.questions import QUESTIONS
 from analytics_dagster.insights.statements import read_text
 from analytics_dagster_tests.support.answers import sandbox_answers
+from analytics_dagster_tests.support.project import a_project
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 QUESTIONS_DOCUMENT = README.parent / "docs" / "questions.md"
@@ -136,5 +137,5 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     README.write_text(current(README.read_text()))
-    with TemporaryDirectory() as temporary:
-        QUESTIONS_DOCUMENT.write_text(questions_document(sandbox_answers(Path(temporary))))
+    with TemporaryDirectory() as temporary, a_project(Path(temporary)) as project:
+        QUESTIONS_DOCUMENT.write_text(questions_document(sandbox_answers(project)))

@@ -112,19 +112,18 @@ class LoadedHistory:
     # -- loads --------------------------------------------------------------------------------------------
 
     def load(
-        self, *, covering: Iterable[tuple[float, float]] = ((-8 * DAY, 3 * HOUR),), project: Any = PROJECT
+        self, *, covering: Iterable[tuple[float | None, float]] = ((-8 * DAY, 3 * HOUR),), project: Any = PROJECT
     ) -> None:
         """Write the rows that were added, and record that spans of a project's occurrences are loaded."""
         settings, added = load_settings(), self._rows
         self._rows = {name: [] for name in added}
-        with open_load_state(settings) as state:
+        with working_files() as folder, open_load_state(settings, pipelines_dir=folder) as state:
             resources = [_dlt_resource(name, rows) for name, rows in added.items() if rows or not self._written]
             self._written = True
             if resources:
-                with working_files() as folder:
-                    build_pipeline(None, settings, name="tests", pipelines_dir=folder).run(resources)
+                build_pipeline(None, settings, name="tests", pipelines_dir=folder).run(resources)
             for start, end in covering:
-                window = Window(start=at(start), end=at(end))
+                window = Window(start=None if start is None else at(start), end=at(end))
                 owner = Project(id=project)
                 state.coverage.record(get_resource("occurrences"), owner, window, len(added["occurrences"]))
 

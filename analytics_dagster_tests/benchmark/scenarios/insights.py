@@ -88,7 +88,7 @@ def _refresh(*, recompute: bool = False) -> Report:
 
 def _record_load(end: datetime) -> None:
     """Record that a tick loaded a quarter of an hour in which nothing occurred."""
-    with open_load_state(load_settings()) as state:
+    with working_files() as files, open_load_state(load_settings(), pipelines_dir=files) as state:
         for project in _PROJECTS:
             owner = Project(id=project)
             state.coverage.record(get_resource("occurrences"), owner, Window(start=end - _QUARTER, end=end), 0)
@@ -106,7 +106,7 @@ def _filled_warehouse(occurrences: int) -> Iterator[datetime]:
         with duckdb.connect(str(project.warehouse)) as connection:
             for statement in _fill_statements(occurrences):
                 connection.execute(statement)
-        with open_load_state(load_settings()) as state:
+        with working_files() as files, open_load_state(load_settings(), pipelines_dir=files) as state:
             for project_id in _PROJECTS:
                 window, owner = Window(start=_BEGUN, end=_BEGUN + _SPAN), Project(id=project_id)
                 state.coverage.record(get_resource("occurrences"), owner, window, occurrences)
