@@ -1,34 +1,55 @@
-"""Authentication and rate limiting: the two kinds of key, the rate limit and its response headers."""
+"""Authentication and rate limiting: the keys of the projects and the account, the rate limit and its headers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analytics_dagster.sandbox.messages import RefusedError
+from analytics_dagster.sandbox.project import SandboxProject
 
 
 class Keys:
-    """The two keys that the service knows.
+    """The keys that the service knows. Not thread-safe: the service holds a lock.
 
     Args:
-        project: Key to the project's resources.
+        projects: The projects, each with its key.
         account: Key to the account's resources.
+
+    Attributes:
+        refused: Names of the projects whose keys are refused.
+
+    Raises:
+        ValueError: Two projects have the same key.
     """
 
-    def __init__(self, project: str, account: str) -> None:
-        self._keys = {"project": project, "account": account}
+    def __init__(self, projects: Sequence[SandboxProject], account: str) -> None:
+        self._projects = {project.key: project for project in projects}
+        if len(self._projects) < len(projects):
+            raise ValueError("projects must have keys of their own")
+        self._account = account
+        self.refused: set[str] = set()
 
     def kind(self, key: str | None) -> str | None:
         """Return the kind of a key: `project`, `account`, `wrong`, or None if it is missing."""
         if not key:
             return None
-        return next((kind for kind, value in self._keys.items() if value == key), "wrong")
+        if key in self._projects:
+            return "project"
+        return "account" if key == self._account else "wrong"
+
+    def project(self, key: str | None) -> SandboxProject | None:
+        """Return the project of a key, None if it is no project's."""
+        return self._projects.get(key or "")
 
     def require(self, key: str | None, kind: str) -> None:
-        """Raise `RefusedError` unless the key is the one of `kind`."""
+        """Raise `RefusedError` unless the key is one of `kind` and not refused."""
         if not key:
             raise RefusedError(401, "missing access token")
-        if key not in self._keys.values():
+        project = self.project(key)
+        if project is None and key != self._account:
             raise RefusedError(403, "invalid access token")
-        if key != self._keys[kind]:
+        if project is not None and project.name in self.refused:
+            raise RefusedError(403, "access token is disabled")
+        if (project is None) if kind == "project" else (key != self._account):
             raise RefusedError(403, f"insufficient privileges: {kind} access token required")
 
 

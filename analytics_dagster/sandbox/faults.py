@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from analytics_dagster.sandbox.messages import HTML, Reply, failure, success
+from analytics_dagster.sandbox.project import SandboxProject
 from analytics_dagster.sandbox.routes import Route, envelope
 
 _FIRST_SERVER_ERROR = 500
@@ -17,10 +18,11 @@ _TOO_MANY = 429
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The reply that a fault replaces, with the request's route, page and key."""
+    """The reply that a fault replaces, with the request's route, project, page and key."""
 
     reply: Reply
     route: Route
+    project: SandboxProject
     page: int | None
     key: str
 
@@ -63,7 +65,9 @@ def _null_result(original: Original) -> Reply:
 
 
 def _empty(original: Original) -> Reply:
-    return replace(original.reply, status=200, content=success(envelope(original.route, original.page, [])))
+    return replace(
+        original.reply, status=200, content=success(envelope(original.route, original.project, original.page, []))
+    )
 
 
 def _reset(original: Original) -> Reply:
@@ -107,6 +111,7 @@ class _Fault:
     replace_reply: Callable[..., Reply]
     options: dict[str, object]
     resource: str | None
+    project: str | None
     after: int
     times: int
 
@@ -117,24 +122,33 @@ class FaultQueue:
     def __init__(self) -> None:
         self._faults: list[_Fault] = []
 
-    def add(self, kind: str, resource: str | None, times: int, after: int, options: dict[str, object]) -> None:
-        """Queue a fault for `times` replies, of `resource` or of any, after the next `after` ones."""
+    def add(
+        self,
+        kind: str,
+        *,
+        resource: str | None,
+        project: str | None,
+        times: int,
+        after: int,
+        options: dict[str, object],
+    ) -> None:
+        """Queue a fault for `times` replies after the next `after` ones, of a resource and a project or of any."""
         if kind not in _KINDS:
             raise ValueError(f"kind must be one of {', '.join(_KINDS)}; not {kind!r}")
         if times < 1 or after < 0:
             raise ValueError("times must be at least 1, after at least 0")
         # A misspelt option fails here rather than in the server's thread.
         inspect.signature(_KINDS[kind]).bind(None, **options)
-        self._faults.append(_Fault(_KINDS[kind], options, resource, after, times))
+        self._faults.append(_Fault(_KINDS[kind], options, resource, project, after, times))
 
     def clear(self) -> None:
         """Clear the queue."""
         self._faults.clear()
 
-    def take(self, resource: str) -> Callable[[Original], Reply] | None:
-        """Take the fault of the next reply of `resource` off the queue; None if that reply has none."""
+    def take(self, resource: str, project: str | None) -> Callable[[Original], Reply] | None:
+        """Take the fault of a reply off the queue, None if it has none. `project` is the one of the request's key."""
         for fault in self._faults:
-            if fault.resource not in (None, resource):
+            if fault.resource not in (None, resource) or fault.project not in (None, project):
                 continue
             if fault.after:
                 fault.after -= 1

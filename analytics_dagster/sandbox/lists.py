@@ -26,13 +26,15 @@ class _CachedHead:
 
 
 class Lists:
-    """Answers requests for rows. Not thread-safe: the service holds a lock.
+    """Answers requests for the rows of a project. Not thread-safe: the service holds a lock.
 
     Args:
+        store: The rows.
         quirks: Returns the present quirks.
     """
 
-    def __init__(self, quirks: Callable[[], Quirks]) -> None:
+    def __init__(self, store: Store, quirks: Callable[[], Quirks]) -> None:
+        self._store = store
         self._quirks = quirks
         self._empty_until = -math.inf  # time.monotonic()
         self._heads: dict[tuple[object, ...], _CachedHead] = {}
@@ -42,20 +44,21 @@ class Lists:
         """Answer every request with an empty list, for `seconds` of real time."""
         self._empty_until = time.monotonic() + seconds
 
-    def answer(self, route: Route, request: Request, store: Store) -> bytes:
+    def answer(self, route: Route, request: Request) -> bytes:
         """Return the body of the reply to a request. Raises `RefusedError` if a parameter or the body is malformed."""
         page, now = page_of(route, request), time.monotonic()
         if now < self._empty_until:
-            return success(envelope(route, page, [], total=0))
+            return success(envelope(route, self._store.project, page, [], total=0))
         if page != 1 or "lastId" in request.query or not self._quirks().cached_head:
-            return self._body(route, page, request, store)
+            return self._body(route, page, request)
         query = (route.resource, *sorted(request.query.items()))
         head = self._heads.get(query)
         if head is None or now - head.made_at >= self._quirks().cached_head:
-            head = self._heads[query] = _CachedHead(self._body(route, page, request, store), now)
+            head = self._heads[query] = _CachedHead(self._body(route, page, request), now)
         return head.content
 
-    def _body(self, route: Route, page: int | None, request: Request, store: Store) -> bytes:
+    def _body(self, route: Route, page: int | None, request: Request) -> bytes:
+        store = self._store
         if route.resource == "items_metrics":
             counters = _counters(request.content)
             # A planted row without a counter matches every request.
@@ -67,16 +70,17 @@ class Lists:
         else:
             size = self._size(route, route.page_size, request.query)
             if route.resource == "occurrences":
-                texts = self._occurrences(page, size, request.query, store)
+                texts = self._occurrences(page, size, request.query)
             else:
                 rows = store.table(route.resource)
                 number = self._numbered_page(page, size, len(rows))
                 texts = [row.text for row in rows[(number - 1) * size : number * size]]
         total = len(store.table("items")) if route.resource == "items" else None
-        return success(envelope(route, page, texts, total))
+        return success(envelope(route, self._store.project, page, texts, total))
 
-    def _occurrences(self, page: int, size: int, query: Mapping[str, str], store: Store) -> list[str]:
-        last_id, quirks = positive(query, "lastId", 0), self._quirks()
+    def _occurrences(self, page: int, size: int, query: Mapping[str, str]) -> list[str]:
+        store, quirks = self._store, self._quirks()
+        last_id = positive(query, "lastId", 0)
         ignored = quirks.last_id == "ignored" or (
             quirks.last_id == "sometimes" and last_id and self._is_second("requests with lastId")
         )

@@ -1,6 +1,7 @@
-"""The entities of the sandbox's project: items, deploys, query jobs, occurrences.
+"""The entities of a project: items, deploys, query jobs, occurrences.
 
-The times at which they happen are in `world`; their JSON rows are built in `rows` and `payload`.
+The times at which they happen are in `world`, their ids in `project`, and their JSON rows are built in `rows` and
+`payload`.
 """
 
 from dataclasses import dataclass
@@ -8,10 +9,9 @@ from typing import NamedTuple
 
 HOUR = 3_600
 DAY = 24 * HOUR
-PROJECT_ID = 1001
 
-# Ids of occurrences are `second * 100 + n`, ids of deploys and jobs `minute * 10 + n`: they grow with time, wherever
-# the history starts. The world uses the lower n, rows that tests add use n from here on.
+# An id is made from a time and a number, so it grows with time wherever the history starts. The world uses the lower
+# numbers, rows that tests add use numbers from here on.
 FIRST_ADDED_OCCURRENCE = 50
 FIRST_ADDED_DEPLOY = 1
 
@@ -42,6 +42,7 @@ def noise(*parts: int) -> int:
 class Item:
     """A group of similar occurrences. `fixed_status` is a status that a person gave it for good."""
 
+    id: int
     counter: int
     environment: str
     kind: Kind
@@ -51,11 +52,6 @@ class Item:
     first_resolved: int | None = None
     resolved_every: int | None = None
     fixed_status: str | None = None
-
-    @property
-    def id(self) -> int:
-        """The service-wide id. It differs from the counter on purpose."""
-        return 1_200_000_000 + self.counter * 37
 
     @property
     def message(self) -> str:

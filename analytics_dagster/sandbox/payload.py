@@ -6,7 +6,7 @@ Secrets and personal data are in `data` where the real service has them. Each su
 
 from typing import Any
 
-from analytics_dagster.sandbox.model import PROJECT_ID, Occurrence, noise
+from analytics_dagster.sandbox.model import Occurrence, noise
 
 Row = dict[str, Any]
 
@@ -27,13 +27,13 @@ def address(number: int) -> str:
     return f"person-{number:04d}@example.invalid"
 
 
-def occurrence_row(occurrence: Occurrence) -> Row:
+def occurrence_row(occurrence: Occurrence, project_id: int) -> Row:
     """Return the row of /v1/occurrences."""
     number = noise(occurrence.id)
     return {
         "id": occurrence.id,
         "item_id": occurrence.item.id if occurrence.grouped else None,
-        "project_id": PROJECT_ID if number % 97 else None,
+        "project_id": project_id if number % 97 else None,
         "timestamp": occurrence.timestamp,
         "version": 2 if number % 41 else None,
         "billable": (1, 1, 1, 0, None)[number % 5],

@@ -7,9 +7,8 @@ The literals repeat the catalog's on purpose, so that tests compare two independ
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from analytics_dagster.sandbox.account import PROJECT_SLUG
 from analytics_dagster.sandbox.messages import RefusedError, Request, to_json
-from analytics_dagster.sandbox.model import PROJECT_ID
+from analytics_dagster.sandbox.project import SandboxProject
 
 _UNPROCESSABLE = 422
 _MOST_COUNTED = 100_000
@@ -59,8 +58,10 @@ def page_of(route: Route, request: Request) -> int | None:
     return None if route.page_size is None else positive(request.query, "page", 1)
 
 
-def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | None = None) -> str:
-    """Return the JSON text of `result`, from the JSON texts of its rows."""
+def envelope(
+    route: Route, project: SandboxProject, page: int | None, texts: Iterable[str], total: int | None = None
+) -> str:
+    """Return the JSON text of `result`, from the JSON texts of its rows. `project` is the one that they belong to."""
     listed = f"[{','.join(texts)}]"
     if route.rows_at is None:
         return listed
@@ -68,7 +69,7 @@ def envelope(route: Route, page: int | None, texts: Iterable[str], total: int | 
     if route.resource == "items":
         fields["total_count"] = total if total is not None and total <= _MOST_COUNTED else None
     if route.resource == "items_metrics":
-        fields |= {"project_id": PROJECT_ID, "project_slug": PROJECT_SLUG}
+        fields |= {"project_id": project.id, "project_slug": project.name}
     other_fields = "".join(f'"{name}":{to_json(value)},' for name, value in fields.items())
     return f'{{{other_fields}"{route.rows_at}":{listed}}}'
 

@@ -1,16 +1,17 @@
-"""The rows that change with time, as of a second: items, metrics, deploys, query jobs and the top active items.
+"""The rows of a project as of a second: items, metrics, deploys, query jobs, environments and the top active items.
 
-Each function builds a row from entities (`model`) and `now`. Rows of occurrences are in `payload`, listings that time
-does not change in `account`.
+Each function builds a row from entities (`model`), the project and `now`. Rows of occurrences are in `payload`, rows of
+the account in `account`.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import attrgetter
 
-from analytics_dagster.sandbox.model import DAY, HOUR, PROJECT_ID, Deploy, Job, Occurrence, noise
+from analytics_dagster.sandbox.model import DAY, HOUR, Deploy, Job, Occurrence, noise
 from analytics_dagster.sandbox.payload import Row
+from analytics_dagster.sandbox.project import SandboxProject
 from analytics_dagster.sandbox.world import KINDS
 
 _BY_ID = attrgetter("id")
@@ -20,25 +21,30 @@ _JOB_RUNS_AFTER = 3
 _JOB_DELETED_AFTER = 7 * DAY
 
 
-def _open_period(events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occurrence]]:
+def _count_up_to(project: SandboxProject, events: Sequence[Occurrence], second: int) -> int:
+    """Return how many of the events, which are ordered by id, have ids up to the end of a second."""
+    return bisect_right(events, project.occurrence_id(second, 99), key=_BY_ID)
+
+
+def _open_period(project: SandboxProject, events: Sequence[Occurrence], now: int) -> tuple[bool, Sequence[Occurrence]]:
     """Return whether the item is open, and the occurrences of its present open period, or else of its last one."""
     last, before = events[0].item.resolutions(now)
     if last is None:
         return True, events
-    cut = bisect_right(events, last * 100 + 99, key=_BY_ID)
+    cut = _count_up_to(project, events, last)
     if cut < len(events):
         return True, events[cut:]
-    return False, events if before is None else events[bisect_right(events, before * 100 + 99, key=_BY_ID) :]
+    return False, events if before is None else events[_count_up_to(project, events, before) :]
 
 
-def item_row(events: Sequence[Occurrence], now: int) -> Row:
+def item_row(project: SandboxProject, events: Sequence[Occurrence], now: int) -> Row:
     """Return the row of /v1/items. `events` are all occurrences of one item, at least one, ordered by id."""
     item = events[0].item
     number = noise(item.counter)
     # Occurrences that tests add may be late, so the greatest id need not be the newest.
     newest = max(events, key=attrgetter("timestamp", "id"))
     last_resolved, _ = item.resolutions(now)
-    is_open, period = _open_period(events, now)
+    is_open, period = _open_period(project, events, now)
     # The first occurrence of the period is known if the history reaches back to it.
     first = period[0] if period and (last_resolved is not None or item.first_seen is None) else None
     status = item.fixed_status or ("active" if is_open else "resolved")
@@ -46,7 +52,7 @@ def item_row(events: Sequence[Occurrence], now: int) -> Row:
     row: Row = {
         "id": item.id,
         "counter": item.counter,
-        "project_id": PROJECT_ID,
+        "project_id": project.id,
         "environment": item.environment,
         "title": item.title,
         "title_lock": int(number % 13 == 0),
@@ -56,7 +62,7 @@ def item_row(events: Sequence[Occurrence], now: int) -> Row:
         "platform": item.kind.platform,
         "framework": item.kind.framework,
         "hash": "".join(f"{noise(item.counter, part):010x}"[-10:] for part in range(4)),
-        "first_occurrence_id": item.first_seen * 100 + 7 if item.first_seen else events[0].id,
+        "first_occurrence_id": project.occurrence_id(item.first_seen, 7) if item.first_seen else events[0].id,
         "first_occurrence_timestamp": item.first_seen or events[0].timestamp,
         "last_occurrence_id": newest.id,
         "last_occurrence_timestamp": newest.timestamp,
@@ -81,7 +87,7 @@ def item_row(events: Sequence[Occurrence], now: int) -> Row:
     return row
 
 
-def metric_row(events: Sequence[Occurrence], now: int) -> Row:
+def metric_row(project: SandboxProject, events: Sequence[Occurrence], now: int) -> Row:
     """Return the row of /v1/metrics/items: the seconds to the item's first and last resolution."""
     item = events[0].item
     last, before = item.resolutions(now)
@@ -89,24 +95,25 @@ def metric_row(events: Sequence[Occurrence], now: int) -> Row:
     if last is not None and item.first_resolved is not None:
         first_ttr = last_ttr = max(0, item.first_resolved - (item.first_seen or events[0].timestamp))
         if before is not None:
-            start = bisect_right(events, before * 100 + 99, key=_BY_ID)
+            start = _count_up_to(project, events, before)
             # If the history does not reach back to that open period, the first time to resolve stands in.
             if start < len(events) and events[start].timestamp <= last:
                 last_ttr = last - events[start].timestamp
     return {"item_counter": item.counter, "first_ttr": first_ttr, "last_ttr": last_ttr}
 
 
-def active_row(events: Sequence[Occurrence], now: int, hours: int) -> Row:
+def active_row(project: SandboxProject, events: Sequence[Occurrence], now: int, hours: int) -> Row:
     """Return an entry of /v1/reports/top_active_items for the last `hours` clock hours, the current one included."""
     item = events[0].item
     start = now - now % HOUR - (hours - 1) * HOUR
-    edges = [bisect_left(events, (start + hour * HOUR) * 100, key=_BY_ID) for hour in range(hours)] + [len(events)]
+    hours_begin = range(start, start + hours * HOUR, HOUR)
+    edges = [_count_up_to(project, events, begin - 1) for begin in hours_begin] + [len(events)]
     counts = [after - before for before, after in pairwise(edges)]
     return {
         "item": {
             "id": item.id,
             "counter": item.counter,
-            "project_id": PROJECT_ID,
+            "project_id": project.id,
             "environment": item.environment,
             "title": item.title,
             "level": _LEVEL_CODES[item.level],
@@ -120,12 +127,12 @@ def active_row(events: Sequence[Occurrence], now: int, hours: int) -> Row:
     }
 
 
-def deploy_row(deploy: Deploy, now: int) -> Row:
+def deploy_row(project: SandboxProject, deploy: Deploy, now: int) -> Row:
     """Return the row of /v1/deploys. Its status is `started` until the deploy settles; `start_time` never moves."""
     settled = deploy.finish is not None and deploy.finish <= now
     return {
         "id": deploy.id,
-        "project_id": PROJECT_ID,
+        "project_id": project.id,
         "environment": deploy.environment,
         "revision": deploy.revision,
         "status": deploy.outcome if settled else "started",
@@ -137,7 +144,17 @@ def deploy_row(deploy: Deploy, now: int) -> Row:
     }
 
 
-def job_row(job: Job, now: int) -> Row:
+def environment_row(project: SandboxProject, index: int) -> Row:
+    """Return the row of /v1/environments. `visible` is a number in some rows and a boolean in others."""
+    return {
+        "id": project.environment_id(index),
+        "project_id": project.id,
+        "environment": project.environments[index],
+        "visible": (1, True, 0, 1, False)[index % 5] if index > 1 else 1,
+    }
+
+
+def job_row(project: SandboxProject, job: Job, now: int) -> Row:
     """Return the row of /v1/rql/jobs. The job goes through its states; a week after its creation it is `Deleted`."""
     if now >= job.created + _JOB_DELETED_AFTER:
         status, modified = "Deleted", job.created + _JOB_DELETED_AFTER
@@ -149,7 +166,7 @@ def job_row(job: Job, now: int) -> Row:
         status, modified = "new", job.created
     return {
         "id": job.id,
-        "project_id": PROJECT_ID,
+        "project_id": project.id,
         "project_group_id": 31 if job.id % 3 == 0 else None,
         "query_string": job.query,
         "status": status,

@@ -1,4 +1,4 @@
-"""The service's rows at a second: the world's events up to `now`, with the changes that tests made.
+"""The rows of a project at a second: the world's events up to `now`, with the changes that tests made.
 
 `world` is a pure function; `changes` are kept while the clock advances. The store merges both into lists.
 """
@@ -9,7 +9,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from itertools import takewhile
 
-from analytics_dagster.sandbox import account, rows
+from analytics_dagster.sandbox import rows
+from analytics_dagster.sandbox.account import ACCOUNT_RESOURCES, Account
 from analytics_dagster.sandbox.changes import BY_RANK, RESOURCES, Changes, ServedRow, rank_of
 from analytics_dagster.sandbox.messages import to_json
 from analytics_dagster.sandbox.model import (
@@ -23,6 +24,7 @@ from analytics_dagster.sandbox.model import (
     noise,
 )
 from analytics_dagster.sandbox.payload import Row, occurrence_row
+from analytics_dagster.sandbox.project import SandboxProject, second_of
 from analytics_dagster.sandbox.world import World
 
 _TOP = 10
@@ -33,20 +35,27 @@ def _key(entry: Occurrence | ServedRow) -> object:
 
 
 class Store:
-    """The service's rows at `now`. Not thread-safe: the service holds a lock.
+    """The rows of a project at `now`, and the account's. Not thread-safe: the service holds a lock.
 
     Args:
-        seed: Seed of the world.
+        project: The project.
+        account: The account's rows, which the stores of all projects share.
         history_days: Full days of history before the last midnight (UTC).
 
     Attributes:
+        project: The project.
         now: Epoch seconds; `advance` sets it.
     """
 
-    def __init__(self, seed: int, history_days: int) -> None:
-        self._world = World(seed)
+    def __init__(self, project: SandboxProject, account: Account, history_days: int) -> None:
+        self.project = project
+        self._account = account
+        self._world = World(project)
         self._history_days = history_days
-        self._changes = {resource: Changes(resource) for resource in RESOURCES}
+        self._changes = {
+            resource: account.changes(resource) if resource in ACCOUNT_RESOURCES else Changes(resource)
+            for resource in RESOURCES
+        }
         self._added: dict[int, Occurrence] = {}  # by id
         self._next_ids: dict[int, int] = {}  # by second
         self._added_deploys: list[Deploy] = []
@@ -71,7 +80,7 @@ class Store:
         self._tables.clear()
         if now < before or now // DAY != before // DAY:
             self._rebuild()
-        while self._upcoming and self._upcoming[-1].id // 100 <= now:
+        while self._upcoming and second_of(self._upcoming[-1].id) <= now:
             self._receive(self._upcoming.pop())
 
     def _rebuild(self) -> None:
@@ -82,7 +91,7 @@ class Store:
         self._jobs = [job for day in days for job in self._world.jobs(day)]
         changes = self._changes["occurrences"]
         happened = [o for day in days for o in self._days[day] if o.id not in changes.removed]
-        cut = bisect_right(happened, self.now * 100 + 99, key=BY_RANK)
+        cut = bisect_right(happened, self.project.occurrence_id(self.now, 99), key=BY_RANK)
         self._upcoming = happened[cut:][::-1]
         past = sorted([*happened[:cut], *self._added.values()], key=BY_RANK)
         self._received = sorted([*past, *changes.planted], key=BY_RANK)
@@ -90,8 +99,8 @@ class Store:
         for occurrence in past:
             if occurrence.grouped:
                 self._by_item[occurrence.item.counter].append(occurrence)
-        self._texts = {number: text for number, text in self._texts.items() if number // 100 // DAY in self._days}
-        self._arrivals = [entry for entry in self._arrivals if entry[1] // 100 // DAY in self._days]
+        self._texts = {number: text for number, text in self._texts.items() if second_of(number) // DAY in self._days}
+        self._arrivals = [entry for entry in self._arrivals if second_of(entry[1]) // DAY in self._days]
 
     def _receive(self, occurrence: Occurrence) -> None:
         self._arrivals.append((time.monotonic(), occurrence.id))
@@ -150,6 +159,8 @@ class Store:
                 return [ServedRow(entry[0], _key(entry), self._text(entry)) for entry in reversed(self._received)]
             case "top_active_items":
                 return self.top_active()
+            case "projects" | "teams" | "users":
+                return self._account.table(resource)
         if resource not in self._tables:
             served = self._changes[resource].apply(self._world_rows(resource))
             self._tables[resource] = sorted(served, key=BY_RANK, reverse=True)
@@ -160,7 +171,7 @@ class Store:
     ) -> list[ServedRow]:
         """Return the top ten of the last `hours` by `sort`, a field of the entries. No `environments` means all."""
         found = [
-            rows.active_row(events, self.now, hours)
+            rows.active_row(self.project, events, self.now, hours)
             for events in self._by_item.values()
             if not environments or events[0].item.environment in environments
         ]
@@ -169,25 +180,26 @@ class Store:
         return self._changes["top_active_items"].apply(found)[:_TOP]
 
     def _world_rows(self, resource: str) -> list[Row]:
-        now = self.now
+        project, now = self.project, self.now
         match resource:
             case "items":
-                return [rows.item_row(events, now) for events in self._by_item.values()]
+                return [rows.item_row(project, events, now) for events in self._by_item.values()]
             case "items_metrics":
-                return [rows.metric_row(events, now) for events in self._by_item.values()]
+                return [rows.metric_row(project, events, now) for events in self._by_item.values()]
             case "deploys":
                 past = [deploy for deploy in self._deploys if deploy.start <= now]
-                return [rows.deploy_row(deploy, now) for deploy in [*past, *self._added_deploys]]
+                return [rows.deploy_row(project, deploy, now) for deploy in [*past, *self._added_deploys]]
             case "rql_jobs":
-                return [rows.job_row(job, now) for job in self._jobs if job.created <= now]
-        return account.LISTINGS[resource]()
+                return [rows.job_row(project, job, now) for job in self._jobs if job.created <= now]
+        count = len(project.environments) if project.activity else 0
+        return [rows.environment_row(project, index) for index in range(count)]
 
     def _text(self, entry: Occurrence | ServedRow) -> str:
         if isinstance(entry, ServedRow):
             return entry.text
         text = self._texts.get(entry.id)
         if text is None:
-            row = self._changes["occurrences"].apply_updates(occurrence_row(entry))
+            row = self._changes["occurrences"].apply_updates(occurrence_row(entry, self.project.id))
             text = self._texts[entry.id] = to_json(row)
         return text
 
@@ -233,13 +245,13 @@ class Store:
     def add_deploy(self, deploy: Deploy) -> Row:
         """Add a deploy under the next free id of its minute, and return its row."""
         taken = {other.id for other in self._added_deploys}
-        identifier = deploy.start // 60 * 10 + FIRST_ADDED_DEPLOY
+        identifier = self.project.deploy_id(deploy.start, FIRST_ADDED_DEPLOY)
         while identifier in taken or identifier % 10 < FIRST_ADDED_DEPLOY:
             identifier += 1
         deploy = deploy._replace(id=identifier)
         self._added_deploys.append(deploy)
         self._tables.clear()
-        return rows.deploy_row(deploy, self.now)
+        return rows.deploy_row(self.project, deploy, self.now)
 
     def add_occurrences(self, count: int, at: int, item_id: int | None, id_at: int) -> list[Row]:
         """Receive occurrences at `at` under ids of `id_at` (both epoch seconds) and return their rows.
@@ -258,7 +270,7 @@ class Store:
         day = at // DAY
         deploys = [*self._world.deploys(day - 1), *self._world.deploys(day), *self._added_deploys]
         removed_ids = self._changes["occurrences"].removed
-        identifier = self._next_ids.get(id_at, id_at * 100 + FIRST_ADDED_OCCURRENCE)
+        identifier = self._next_ids.get(id_at, self.project.occurrence_id(id_at, FIRST_ADDED_OCCURRENCE))
         added = []
         for _ in range(count):
             while identifier % 100 < FIRST_ADDED_OCCURRENCE or identifier in self._added or identifier in removed_ids:
@@ -272,4 +284,4 @@ class Store:
             self._added[occurrence.id] = occurrence
             self._receive(occurrence)
         self._tables.clear()
-        return [occurrence_row(occurrence) for occurrence in added]
+        return [occurrence_row(occurrence, self.project.id) for occurrence in added]

@@ -1,4 +1,4 @@
-"""Events in the sandbox's project and their times, as a pure function of (seed, day).
+"""Events in a project and their times, as a pure function of (seed, day).
 
 The rows that are visible at a second, with the changes that tests made, are in `store`.
 
@@ -15,8 +15,9 @@ from random import Random
 from typing import NamedTuple
 
 from analytics_dagster.sandbox.model import DAY, HOUR, Deploy, Item, Job, Kind, Occurrence
+from analytics_dagster.sandbox.project import SandboxProject
 
-EVENTS_PER_DAY = {"production": 1_130, "staging": 330}
+_EVENTS_PER_DAY = (1_130, 330)  # of the first and the second environment of a project, at activity 1
 PERMANENT_ITEMS = 60
 SURGE = 2 * HOUR
 _FIRST_SEEN = 1_559_347_200  # 2019-06-01: permanent items are older than any history
@@ -53,17 +54,22 @@ class _Draw(NamedTuple):
 
 
 class World:
-    """The events of one seed by day. Days count from the epoch, in UTC.
+    """The events of one project by day. Days count from the epoch, in UTC.
 
     Attributes:
         items: Items that exist throughout; bad deploys add others.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, project: SandboxProject) -> None:
+        self._project = project
+        self._busy, self._quiet = project.environments[:2]
+        self._per_day = {
+            name: count * project.activity
+            for name, count in zip((self._busy, self._quiet), _EVENTS_PER_DAY, strict=True)
+        }
         rng = self._stream("items", 0)
         self.items = [self._permanent(index, rng) for index in range(PERMANENT_ITEMS)]
-        self._items = {name: [i for i in self.items if i.environment == name] for name in EVENTS_PER_DAY}
+        self._items = {name: [i for i in self.items if i.environment == name] for name in self._per_day}
         # Skewed frequencies: the n-th item of an environment has weight n^-1.3.
         self._weights = {
             name: list(accumulate((rank + 1) ** -1.3 for rank in range(len(items))))
@@ -71,16 +77,16 @@ class World:
         }
 
     def _stream(self, name: str, number: int) -> Random:
-        return Random(f"{self._seed}:{name}:{number}")  # noqa: S311 (demo data)
+        return Random(f"{self._project.seed}:{name}:{number}")  # noqa: S311 (demo data)
 
-    @staticmethod
-    def _permanent(index: int, rng: Random) -> Item:
+    def _permanent(self, index: int, rng: Random) -> Item:
         fixed_status = {3: "muted", 6: "archived"}.get(index % 12)
         first_seen = _FIRST_SEEN + index * DAY + rng.randrange(DAY)
         every = None if fixed_status or index % 3 == 0 else rng.randint(3, 9) * DAY
         return Item(
+            id=self._project.item_id(index + 1),
             counter=index + 1,
-            environment="staging" if index % 10 in (2, 5, 8) else "production",
+            environment=self._quiet if index % 10 in (2, 5, 8) else self._busy,
             kind=KINDS[index % len(KINDS)],
             part=_PARTS[(index * 7 + index // len(KINDS)) % len(_PARTS)],
             level=_LEVELS[(index + index // 10) % len(_LEVELS)],
@@ -92,30 +98,30 @@ class World:
 
     def deploys(self, day: int) -> list[Deploy]:
         """Return the six to eight deploys of a day, oldest first. Each ends within its slot, so before midnight."""
+        if not self._project.activity:
+            return []
         rng = self._stream("deploys", day)
         count = rng.randint(6, 8)
         production = rng.randint(count // 2, count - 2)
-        environments = ["production"] * production + ["staging"] * (count - production)
+        environments = [self._busy] * production + [self._quiet] * (count - production)
         rng.shuffle(environments)
         bad = self._bad_slots(environments, rng)
         return [self._deploy(day, slot, environments, rng, bad=slot in bad) for slot in range(count)]
 
-    @staticmethod
-    def _bad_slots(environments: list[str], rng: Random) -> set[int]:
+    def _bad_slots(self, environments: list[str], rng: Random) -> set[int]:
         """Choose the bad deploys of a day.
 
         One deploy in six is bad: at most one per environment and day, and never the first of a day, so that surges do
         not overlap.
         """
         chance = rng.random()
-        hit = ["production", "staging"] if chance < 1 / 6 else ["production"] if chance < 2 / 3 else ["staging"]
+        hit = [self._busy, self._quiet] if chance < 1 / 6 else [self._busy] if chance < 2 / 3 else [self._quiet]
         return {
             rng.choice([slot for slot in range(1, len(environments)) if environments[slot] == environment])
             for environment in hit
         }
 
-    @staticmethod
-    def _deploy(day: int, slot: int, environments: list[str], rng: Random, *, bad: bool) -> Deploy:
+    def _deploy(self, day: int, slot: int, environments: list[str], rng: Random, *, bad: bool) -> Deploy:
         width = DAY // len(environments)
         start = day * DAY + slot * width + rng.randrange(width * 6 // 10)
         # An environment's first deploy of a day succeeds: two days of deploys tell the running revision at any time.
@@ -124,9 +130,11 @@ class World:
         longest = HOUR if rng.random() < 1 / 15 else 20 * 60
         finish = start + (HOUR if outcome == "timed_out" else rng.randint(60, longest))
         revision = f"{rng.getrandbits(160):040x}"
+        first_counter = PERMANENT_ITEMS + 40 + day * 24 + slot * 3
         new_items = tuple(
             Item(
-                counter=PERMANENT_ITEMS + 40 + day * 24 + slot * 3 + number,
+                id=self._project.item_id(first_counter + number),
+                counter=first_counter + number,
                 environment=environments[slot],
                 kind=rng.choice(KINDS),
                 part=f"{rng.choice(_PARTS)}_{revision[:4]}{number}",
@@ -136,7 +144,7 @@ class World:
             for number in range(rng.randint(1, 3) if bad else 0)
         )
         return Deploy(
-            id=start // 60 * 10,
+            id=self._project.deploy_id(start),
             environment=environments[slot],
             revision=revision,
             start=start,
@@ -150,6 +158,8 @@ class World:
 
     def jobs(self, day: int) -> list[Job]:
         """Return the query jobs of a day, oldest first."""
+        if not self._project.activity:
+            return []
         rng = self._stream("jobs", day)
         count = rng.randint(4, 8)
         width = DAY // count
@@ -160,11 +170,13 @@ class World:
             field = rng.choice(("item.counter", "body.trace.exception.class", "server.host", "person.id"))
             query = f"select {field}, count(*) from item_occurrence group by 1 limit {rng.randint(5, 99)}"
             finish = created + (900 if outcome == "timed_out" else rng.randint(10, 300))
-            jobs.append(Job(created // 60 * 10, query, created, finish, outcome))
+            jobs.append(Job(self._project.job_id(created), query, created, finish, outcome))
         return jobs
 
     def occurrences(self, day: int) -> list[Occurrence]:
         """Return the occurrences of a day, ordered by id."""
+        if not self._project.activity:
+            return []
         deploys = self.deploys(day - 1) + self.deploys(day)
         draws = self._background(day)
         for deploy in deploys:
@@ -177,14 +189,15 @@ class World:
                 for d in deploys
                 if d.environment == environment and d.outcome == "succeeded"
             )
-            for environment in EVENTS_PER_DAY
+            for environment in self._per_day
         }
+        base = self._project.occurrence_id(0, 0)  # a call for each occurrence would make the start 4 % slower
         in_second: Counter[int] = Counter()
         occurrences = []
         for second, item, own in draws:
             versions = running[item.environment]
             revision = own or versions[bisect_right(versions, (second, "~")) - 1][1]
-            number = second * 100 + in_second[second]
+            number = base + second * 100 + in_second[second]
             in_second[second] += 1
             # Timestamps lag by a few seconds, which depend on the item: across items they are out of order, as in the
             # real service, yet an item's newest occurrence is the same by id and by timestamp.
@@ -197,7 +210,7 @@ class World:
         draws = []
         for environment, items in self._items.items():
             for hour in range(24):
-                count = int(_per_hour(environment, hour) * rng.uniform(0.85, 1.15) + rng.random())
+                count = int(self._per_hour(environment, hour) * rng.uniform(0.85, 1.15) + rng.random())
                 start = day * DAY + hour * HOUR
                 chosen = rng.choices(items, cum_weights=self._weights[environment], k=count)
                 draws += [_Draw(start + int(rng.random() * HOUR), item) for item in chosen]
@@ -209,8 +222,8 @@ class World:
             return []
         rng = self._stream("surge", deploy.id)
         environment = deploy.environment
-        usual = _per_hour(environment, deploy.finish % DAY // HOUR) * SURGE / HOUR
-        count = max(40, int(usual * rng.uniform(2.8, 4.0)))
+        usual = self._per_hour(environment, deploy.finish % DAY // HOUR) * SURGE / HOUR
+        count = max(int(40 * self._project.activity), int(usual * rng.uniform(2.8, 4.0)))
         new = count * 6 // 10
         known = rng.choices(self._items[environment], cum_weights=self._weights[environment], k=count - new)
         draws = [_Draw(deploy.finish + rng.randrange(SURGE), item) for item in known]
@@ -219,7 +232,6 @@ class World:
             for item in islice(cycle(deploy.new_items), new)
         ]
 
-
-def _per_hour(environment: str, hour: int) -> float:
-    """Return the expected errors in an hour: a peak at 15:00 UTC, a sixth of it at 03:00."""
-    return EVENTS_PER_DAY[environment] / 24 * (1 + 0.7 * cos((hour - 15) / 12 * pi))
+    def _per_hour(self, environment: str, hour: int) -> float:
+        """Return the expected errors in an hour: a peak at 15:00 UTC, a sixth of it at 03:00."""
+        return self._per_day[environment] / 24 * (1 + 0.7 * cos((hour - 15) / 12 * pi))

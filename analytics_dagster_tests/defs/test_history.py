@@ -11,7 +11,7 @@ import pytest
 from analytics_dagster.definitions import build_definitions, definition_settings
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, daily_partition
-from analytics_dagster_tests.support.service import a_service, become_other_project
+from analytics_dagster_tests.support.service import OTHER_PROJECT, a_service
 
 DEPLOYS, PROJECTS = (dg.AssetKey(["analytics", name]) for name in ("deploys", "projects"))
 
@@ -45,8 +45,7 @@ def changed(project: Project, how: str) -> Iterator[Sandbox]:
         port = int(before.url.rpartition(":")[2])
         if how == "a project to another":
             before.stop()
-            become_other_project(project.monkeypatch)
-            with a_service(seed=8, port=port) as after:
+            with a_service(projects=[OTHER_PROJECT], port=port) as after:
                 yield after
         else:
             with a_service(seed=8) as after:

@@ -13,7 +13,7 @@ import time_machine
 from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import Sandbox
 from analytics_dagster_tests.support.project import Project, checked, load
-from analytics_dagster_tests.support.service import OTHER_PROJECT, become_other_project, truth
+from analytics_dagster_tests.support.service import OTHER_PROJECT, truth
 
 INCREMENTAL = ("items", "deploys", "rql_jobs", "occurrences")
 
@@ -164,15 +164,14 @@ def test_rows_that_come_back_within_the_lookback_are_missed_no_more(project: Pro
 
 
 @pytest.fixture
-def switch(service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Sandbox]]:
+def switch(service: Sandbox) -> Iterator[Callable[[], Sandbox]]:
     """Returns a function that puts the service of another project in the place of the first one, at its address."""
     services: list[Sandbox] = []
 
     def switch_project() -> Sandbox:
         port = int(service.url.rpartition(":")[2])
         service.stop()
-        become_other_project(monkeypatch)
-        other = Sandbox(seed=8, history_days=2, port=port, rate_limit=1_000_000).start()
+        other = Sandbox(projects=[OTHER_PROJECT], history_days=2, port=port, rate_limit=1_000_000).start()
         services.append(other)
         return other
 
@@ -194,14 +193,14 @@ def test_the_key_of_another_project_does_not_profit_from_coverage(
     other = switch()
 
     report = tick(name)
-    wanted = {row["id"] for row in other.rows(name) if row["project_id"] == OTHER_PROJECT}
-    assert wanted <= of_project(loaded, name, OTHER_PROJECT)
-    assert report.project == OTHER_PROJECT
+    wanted = {row["id"] for row in other.rows(name) if row["project_id"] == OTHER_PROJECT.id}
+    assert wanted <= of_project(loaded, name, OTHER_PROJECT.id)
+    assert report.project == OTHER_PROJECT.id
     assert before < set(loaded.rows("load_windows")), "the coverage of the first project stays"
     tick(name)
     windows = loaded.sql(
         "SELECT window_start, window_end FROM analytics.load_windows "
-        f"WHERE resource = '{name}' AND project_id = {OTHER_PROJECT} ORDER BY loaded_at"
+        f"WHERE resource = '{name}' AND project_id = {OTHER_PROJECT.id} ORDER BY loaded_at"
     )
     assert all(later[0] == earlier[1] for earlier, later in pairwise(windows)), "its own coverage counts"
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pytest
+from analytics_dagster.sandbox import PROJECT_KEY, Sandbox, SandboxProject
 
-from analytics_dagster.sandbox import Sandbox
+OTHER_PROJECT = SandboxProject(name="other", id=2002, key=PROJECT_KEY, seed=8)
+"""A project that is not the default one, behind the same key, as if the key had been replaced in the settings."""
 
 
 @contextmanager
@@ -35,16 +36,6 @@ def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = 
         finally:
             server.shutdown()
             thread.join()
-
-
-OTHER_PROJECT = 2002
-"""The project of a service after `become_other_project`."""
-
-
-def become_other_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the services that start from now on answer for another project, as with another key."""
-    for module in ("rows", "payload", "account", "routes"):
-        monkeypatch.setattr(f"analytics_dagster.sandbox.{module}.PROJECT_ID", OTHER_PROJECT)
 
 
 def truth(service: Sandbox, name: str) -> set[Any]:
