@@ -20,6 +20,7 @@ It serves several projects, each with a key and rows of its own:
 """
 
 from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster.sandbox.model import Deploy, Surge
 from analytics_dagster.sandbox.payload import PERSONAL_MARKERS, SECRET_MARKER
 from analytics_dagster.sandbox.project import SandboxProject
 from analytics_dagster.sandbox.project_rows import ProjectRows
@@ -31,9 +32,11 @@ __all__ = [
     "PERSONAL_MARKERS",
     "PROJECT_KEY",
     "SECRET_MARKER",
+    "Deploy",
     "ProjectRows",
     "Quirks",
     "RecordedRequest",
     "Sandbox",
     "SandboxProject",
+    "Surge",
 ]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 HOUR = 3_600
 DAY = 24 * HOUR
+PERMANENT_ITEMS = 90  # items that every project has; their counters are 1 to 90
 
 # An id is made from a time and a number, so it grows with time wherever the history starts. The world uses the lower
 # numbers, rows that tests add use numbers from here on.
@@ -74,8 +75,28 @@ class Item:
         return last, last - self.resolved_every if turns else None
 
 
+class Surge(NamedTuple):
+    """The errors that a bad deploy adds from its finish on.
+
+    Attributes:
+        factor: What the errors of the environment are multiplied by.
+        end: Epoch second at which the surge is over: the finish of the rollback, if there is one.
+    """
+
+    factor: int
+    end: int
+
+
 class Deploy(NamedTuple):
-    """A deploy. Its status is `started` until `finish` (None: for ever), and `outcome` from then on."""
+    """A deploy. Its status is `started` until `finish` (None: for ever), and `outcome` from then on.
+
+    The last three fields are the truth about its effect, which no row tells.
+
+    Attributes:
+        surge: The errors that it adds; None: it is harmless.
+        new_items: Items that it brings. A bad deploy without any adds errors of items that were there before.
+        rolls_back: Id of the bad deploy that it undoes by deploying the revision before.
+    """
 
     id: int
     environment: str
@@ -86,7 +107,9 @@ class Deploy(NamedTuple):
     local_username: str | None = None
     user_id: int | None = None
     comment: str | None = None
-    new_items: tuple[Item, ...] = ()  # items that a bad deploy brings; empty for a good one
+    surge: Surge | None = None
+    new_items: tuple[Item, ...] = ()
+    rolls_back: int | None = None
 
 
 class Job(NamedTuple):

@@ -16,8 +16,8 @@ _OCCURRENCE_SPAN = 10**12
 _DEPLOY_SPAN = _JOB_SPAN = _ITEM_SPAN = 10**9
 _ENVIRONMENT_SPAN = 1_000
 
-_MOST_ACTIVITY = 50.0  # with more, the occurrences of a second could use up its ids
-_EVENTFUL_ENVIRONMENTS = 2
+_MOST_ACTIVITY = 20.0  # with more, the occurrences of a second could use up its ids
+_FEWEST_ENVIRONMENTS = 2
 
 DEFAULT_ENVIRONMENTS = (
     "production",
@@ -37,7 +37,8 @@ class SandboxProject:
         id: Id, unique in the service, from 1001 to 9999.
         key: Key to the project's seven resources; by default one made from the name.
         seed: Seeds everything that happens in the project; by default the id.
-        environments: Names of the environments. Most events are in the first one, the others in the second one.
+        environments: Names of the environments, at least two. Errors and deploys are in the first three: many in the
+            first one, fewer in the second one, a few errors an hour in the third one.
         activity: Factor of the occurrences per day. A project with 0 has no items, occurrences, deploys, jobs and
             environments, until some are added.
         delay: Seconds of real time that each reply waits.
@@ -61,10 +62,15 @@ class SandboxProject:
             raise ValueError(f"activity must be from 0 to {_MOST_ACTIVITY:g}; not {self.activity:g}")
         if self.delay < 0:
             raise ValueError(f"delay must not be negative; not {self.delay:g}")
-        if len(set(self.environments)) < _EVENTFUL_ENVIRONMENTS:
-            raise ValueError(f"environments must be at least {_EVENTFUL_ENVIRONMENTS} different names")
+        if len(set(self.environments)) < _FEWEST_ENVIRONMENTS:
+            raise ValueError(f"environments must be at least {_FEWEST_ENVIRONMENTS} different names")
         object.__setattr__(self, "key", self.key or f"{SECRET_MARKER}{self.name}-key")
         object.__setattr__(self, "seed", self.id if self.seed is None else self.seed)
+
+    @property
+    def eventful_environments(self) -> tuple[str, ...]:
+        """The environments with errors and deploys: a busy one, one with fewer, and a quiet one if there is a third."""
+        return self.environments[:3]
 
     def occurrence_id(self, second: int, number: int) -> int:
         """Return the id of an occurrence: it grows with the second, then with the number (0 to 99)."""

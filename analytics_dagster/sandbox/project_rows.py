@@ -34,6 +34,14 @@ class ProjectRows:
         """Return the rows that the project has now, in served order. Planted rows may be any JSON value."""
         return [json.loads(text) for text in self.texts(resource)]
 
+    def deploys(self) -> list[Deploy]:
+        """Return the deploys of the rows with the truth about their effect, which no row tells.
+
+        Oldest first, added ones last. Rows that were planted, removed or updated make no difference.
+        """
+        with self._open_store() as store:
+            return store.deploys()
+
     def add_deploy(  # noqa: PLR0913 (the fields of a deploy)
         self,
         *,

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from operator import attrgetter
 
+from analytics_dagster.sandbox.kinds import KINDS
 from analytics_dagster.sandbox.model import DAY, HOUR, Deploy, Job, Occurrence, noise
 from analytics_dagster.sandbox.payload import Row
 from analytics_dagster.sandbox.project import SandboxProject
-from analytics_dagster.sandbox.world import KINDS
 
 _BY_ID = attrgetter("id")
 _LEVEL_CODES = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

@@ -187,8 +187,7 @@ class Store:
             case "items_metrics":
                 return [rows.metric_row(project, events, now) for events in self._by_item.values()]
             case "deploys":
-                past = [deploy for deploy in self._deploys if deploy.start <= now]
-                return [rows.deploy_row(project, deploy, now) for deploy in [*past, *self._added_deploys]]
+                return [rows.deploy_row(project, deploy, now) for deploy in self.deploys()]
             case "rql_jobs":
                 return [rows.job_row(project, job, now) for job in self._jobs if job.created <= now]
         count = len(project.environments) if project.activity else 0
@@ -202,6 +201,10 @@ class Store:
             row = self._changes["occurrences"].apply_updates(occurrence_row(entry, self.project.id))
             text = self._texts[entry.id] = to_json(row)
         return text
+
+    def deploys(self) -> list[Deploy]:
+        """Return the deploys that have started, oldest first, added ones last."""
+        return [*(deploy for deploy in self._deploys if deploy.start <= self.now), *self._added_deploys]
 
     # Changing
 

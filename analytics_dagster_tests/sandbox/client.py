@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 
-NOW = 1_760_021_100  # an afternoon in 2025, while a deploy is going on
+NOW = 1_759_760_460  # an afternoon in 2025, while a deploy is going on
 HOUR = 3_600
 DAY = 24 * HOUR
 

@@ -121,9 +121,17 @@ def test_a_project_has_its_own_environments(history: Sandbox) -> None:
     rows = history.project("renamed").rows
 
     assert {row["environment"] for row in rows("environments")} == {"live", "preprod", "demo"}
-    assert {row["environment"] for row in rows("items")} == {"live", "preprod"}
-    assert {row["data"]["environment"] for row in rows("occurrences")} == {"live", "preprod"}
-    assert {row["environment"] for row in rows("deploys")} == {"live", "preprod"}
+    assert {row["environment"] for row in rows("items")} == {"live", "preprod", "demo"}
+    assert {row["data"]["environment"] for row in rows("occurrences")} == {"live", "preprod", "demo"}
+    assert {row["environment"] for row in rows("deploys")} == {"live", "preprod", "demo"}
+
+
+def test_a_project_can_have_two_environments() -> None:
+    two = SandboxProject(name="two", id=1003, environments=("live", "preprod"))
+    rows = Sandbox(projects=[two], clock=Clock(), history_days=1).rows
+
+    for resource in ("environments", "items", "deploys"):
+        assert {row["environment"] for row in rows(resource)} == {"live", "preprod"}
 
 
 def test_the_rows_of_a_project_do_not_depend_on_its_neighbours(history: Sandbox) -> None:

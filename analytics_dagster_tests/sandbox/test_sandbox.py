@@ -193,7 +193,7 @@ def test_a_day_has_its_rhythm(events: list[Event]) -> None:
     for event in events:
         per_hour[event.timestamp % DAY // HOUR] += 1
 
-    assert 1_500 < len(events) / (HISTORY_DAYS + NOW % DAY / DAY) < 2_000
+    assert 2_500 < len(events) / (HISTORY_DAYS + NOW % DAY / DAY) < 3_500
     assert sum(per_hour[13:18]) > 2 * sum(per_hour[1:6])
 
 
@@ -204,7 +204,7 @@ def test_items_agree_with_their_occurrences(history: Sandbox, events: list[Event
     items = history.rows("items")
 
     assert {item["id"] for item in items} == set(by_item) - {None}
-    assert len({item["counter"] for item in items}) == len(items) > 60
+    assert len({item["counter"] for item in items}) == len(items) > 90
     for item in items:
         newest = by_item[item["id"]][0]
         resolved = item["last_resolved_timestamp"] or 0
@@ -226,27 +226,6 @@ def test_items_are_newest_first(history: Sandbox) -> None:
     assert times == sorted(times, reverse=True)
 
 
-def test_bad_deploys_raise_the_error_rate_and_bring_new_items(history: Sandbox, events: list[Event]) -> None:
-    deploys = history.rows("deploys")
-    born: dict[str, set[int]] = defaultdict(set)
-    first_seen = {item["id"]: item["first_occurrence_timestamp"] for item in history.rows("items")}
-    for event in events:
-        if event.item_id and first_seen[event.item_id] > NOW - 30 * DAY:
-            born[event.revision].add(event.item_id)
-    bad = [d for d in deploys if born.get(d["revision"]) and NOW - 6 * DAY < d["start_time"] < NOW - 3 * HOUR]
-
-    assert 1 / 10 < len(bad) / len([d for d in deploys if d["start_time"] > NOW - 6 * DAY]) < 1 / 4
-    for deploy in bad:
-        finish = deploy["finish_time"]
-        times = [event.timestamp for event in events if event.environment == deploy["environment"]]
-        before = sum(finish - 2 * HOUR <= time < finish - 5 for time in times)
-        after = sum(finish <= time < finish + 2 * HOUR for time in times)
-        assert deploy["status"] == "succeeded"
-        assert after > 2.2 * before  # three times the usual, while the day's rhythm may fall
-        assert 1 <= len(born[deploy["revision"]]) <= 3
-        assert all(first_seen[item] >= finish - 5 for item in born[deploy["revision"]])
-
-
 def test_occurrences_carry_the_revision_that_runs_in_their_environment(history: Sandbox, events: list[Event]) -> None:
     deploys = history.rows("deploys")
     for event in events[:2_000:7]:
@@ -259,7 +238,7 @@ def test_occurrences_carry_the_revision_that_runs_in_their_environment(history: 
             and deploy["finish_time"] <= second
         ]
         running = max(done, key=lambda deploy: deploy["finish_time"])
-        recent = {d["revision"] for d in done if d["finish_time"] > second - 2 * HOUR}
+        recent = {d["revision"] for d in done if d["finish_time"] > second - 3 * HOUR}
         assert event.revision in {running["revision"], *recent}
 
 
@@ -268,9 +247,9 @@ def test_deploys_come_several_a_day_and_end_in_every_way(history: Sandbox) -> No
     ids = [deploy["id"] for deploy in deploys]
 
     assert ids == sorted(set(ids), reverse=True)
-    assert 6 <= len(deploys) / (HISTORY_DAYS + NOW % DAY / DAY) <= 8
+    assert 7 <= len(deploys) / (HISTORY_DAYS + NOW % DAY / DAY) <= 11
     assert {d["status"] for d in deploys} >= {"succeeded", "failed", "timed_out"}
-    assert {d["environment"] for d in deploys} == {"production", "staging"}
+    assert {d["environment"] for d in deploys} == {"production", "staging", "development"}
     assert all(60 <= d["finish_time"] - d["start_time"] <= HOUR for d in deploys if d["finish_time"])
 
 

@@ -10,7 +10,10 @@ tables change, before the change, with the code that is checked out:
 
 This module uses the jobs, the settings and the sandbox alone, so that it also runs the code of an older commit, in a
 worktree of that commit: `PYTHONPATH=/path/to/worktree python /path/to/this/warehouse_fixture.py 0.1`.
-`warehouse-0.1.duckdb.gz` was written like this by commit 30f1040, with DuckDB 1.5.6 and dlt 1.31.0.
+`warehouse-0.1.duckdb.gz` was written like this by the loader of commit 30f1040, with DuckDB 1.5.6 and dlt 1.31.0.
+
+The rows of a fixture are the sandbox's. When those change, write every fixture again: put the present package `sandbox`
+in the place of the one in the older commit's worktree first.
 """
 
 import argparse
