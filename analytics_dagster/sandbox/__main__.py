@@ -1,6 +1,12 @@
 """The sandbox's command line: `python -m analytics_dagster.sandbox --port 8080` serves until SIGINT or SIGTERM.
 
-The first line on standard output is the URL; it is printed once the URL answers.
+The first line on standard output is the URL; it is printed once the URL answers. Several projects, each with a key made
+from its name:
+
+    $ python -m analytics_dagster.sandbox --project web=1010 --project mobile=1011
+    http://127.0.0.1:41273
+    web: sandbox-secret-web-key
+    mobile: sandbox-secret-mobile-key
 """
 
 import argparse
@@ -8,6 +14,7 @@ import signal
 from threading import Event
 
 from analytics_dagster.sandbox.embedded import ACCOUNT_KEY, PROJECT_KEY, Sandbox
+from analytics_dagster.sandbox.project import SandboxProject
 
 
 def _path(text: str) -> tuple[str, str]:
@@ -17,6 +24,16 @@ def _path(text: str) -> tuple[str, str]:
     return resource, path
 
 
+def _project(text: str) -> SandboxProject:
+    name, _, number = text.partition("=")
+    if not name or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must have the form name=id")
+    try:
+        return SandboxProject(name=name, id=int(number))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m analytics_dagster.sandbox", description="Serve the sandbox.")
     parser.add_argument("--port", type=int, default=0, help="default: any free port")
@@ -24,6 +41,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--history-days", type=int, default=21)
     parser.add_argument("--header", default="api_key", help="the header that carries the key")
     parser.add_argument("--project-key", default=PROJECT_KEY)
+    parser.add_argument(
+        "--project", type=_project, action="append", default=[], metavar="NAME=ID", help="instead of the default one"
+    )
     parser.add_argument("--account-key", default=ACCOUNT_KEY)
     parser.add_argument("--rate-limit", type=int, default=5_000, help="calls per key and minute")
     parser.add_argument("--path", type=_path, action="append", default=[], metavar="RESOURCE=/PATH")
@@ -37,6 +57,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with Sandbox(
+        projects=arguments.project,
         seed=arguments.seed,
         port=arguments.port,
         history_days=arguments.history_days,
@@ -47,6 +68,8 @@ def main() -> None:
         rate_limit=arguments.rate_limit,
     ) as sandbox:
         print(sandbox.url, flush=True)  # noqa: T201 (the caller reads it)
+        for project in arguments.project:
+            print(f"{project.name}: {project.key}", flush=True)  # noqa: T201 (made up, and needed to read the project)
         stopped.wait()
 
 

@@ -1,14 +1,20 @@
 """Projects of one service: each has a key, rows, ids, faults and a rate limit of its own."""
 
+import http.client
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import analytics_dagster.sandbox
 from analytics_dagster.sandbox import ACCOUNT_KEY, SECRET_MARKER, Sandbox, SandboxProject
 from analytics_dagster_tests.sandbox.client import DAY, HOUR, INTERFACE, NOW, Answer, Clock, ask
 
@@ -335,3 +341,33 @@ def test_unknown_projects_are_refused(five: Sandbox) -> None:
     ):
         with pytest.raises(ValueError, match="no project 'none'; there are: busy, empty"):
             call()
+
+
+def test_the_command_line_serves_several_projects_and_prints_their_keys() -> None:
+    command = [sys.executable, "-m", "analytics_dagster.sandbox", "--history-days", "0"]
+    command += ["--project", "web=1010", "--project", "mobile=1011"]
+    root = Path(analytics_dagster.sandbox.__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip().removeprefix("http://")
+        keys = dict(process.stdout.readline().strip().split(": ") for _ in range(2))
+        found = {}
+        for name, key in keys.items():
+            connection = http.client.HTTPConnection(address, timeout=5)
+            connection.request("GET", "/v1/environments", headers={"api_key": key})
+            found[name] = json.load(connection.getresponse())["result"]["environments"][0]["project_id"]
+            connection.close()
+        process.terminate()
+        assert process.wait(5) == 0
+    assert found == {"web": 1010, "mobile": 1011}
+
+
+@pytest.mark.parametrize("text", ["web", "web=", "=1010", "web=seven", "web=7"])
+def test_the_command_line_refuses_a_project_that_cannot_be(text: str) -> None:
+    command = [sys.executable, "-m", "analytics_dagster.sandbox", "--project", text]
+    root = Path(analytics_dagster.sandbox.__file__).parents[2]
+
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=30, check=False)
+
+    assert run.returncode == 2
+    assert "argument --project: " in run.stderr
