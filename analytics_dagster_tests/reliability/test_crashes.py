@@ -73,7 +73,7 @@ def start(
 
 @pytest.fixture
 def busy_service() -> Iterator[Sandbox]:
-    with a_service(history_days=4) as sandbox:
+    with a_service(history_days=2) as sandbox:
         yield sandbox
 
 
