@@ -78,7 +78,7 @@ def busy_service(project: Project) -> Iterator[Sandbox]:
     """A service with more rows; the processes of the test find the settings of the warehouse in a file."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("DESTINATION__")}
     (project.folder / DESTINATION).write_text(json.dumps(settings))
-    with a_service(history_days=4) as sandbox:
+    with a_service(history_days=2) as sandbox:
         yield sandbox
 
 
