@@ -17,6 +17,7 @@ IN_PIECES = f"{OURS}, in pieces"
 ON_DUCKDB = f"{OURS}, DuckDB"
 LARGE_PAGES = f"{OURS}, 1000 a page"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
+SIDE_BY_SIDE, ONE_AFTER_THE_OTHER = "side by side", "one after the other"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 
