@@ -177,12 +177,12 @@ def main(text: str) -> None:
         "end": None,
     }
     load(replace(job, **warm_up))
-    cpu_seconds = _cpu_seconds()
+    cpu_began = cpu_seconds()
     began = time.perf_counter()
     load(replace(job, folder=str(folder / "run")))
     seconds = time.perf_counter() - began
     print(  # noqa: T201 - read by runs.py
-        json.dumps({"seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu_seconds, "peak_mb": _peak_mb()})
+        json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds() - cpu_began, "peak_mb": peak_mb()})
     )
 
 
@@ -191,12 +191,13 @@ def encode_job(job: Job) -> str:
     return json.dumps(asdict(job))
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Return the peak resident memory of this process.
 
     Linux passes `ru_maxrss` on through `exec`, so that it would include the memory of the parent. `VmHWM` starts anew.

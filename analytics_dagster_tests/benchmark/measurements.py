@@ -18,6 +18,7 @@ ON_DUCKDB = f"{OURS}, DuckDB"
 LARGE_PAGES = f"{OURS}, 1000 a page"
 PLAIN, PLAIN_PARQUET = "plain dlt", "plain dlt, Parquet"
 ALL_VERDICTS, NO_VERDICT = "all verdicts", "nothing new"
+SIDE_BY_SIDE, ONE_AFTER_THE_OTHER = "side by side", "one after the other"
 DEFINITIONS, LIBRARIES = "analytics_dagster.definitions", "dagster, dagster_dlt, dlt"
 
 

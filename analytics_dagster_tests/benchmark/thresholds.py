@@ -15,8 +15,10 @@ from analytics_dagster_tests.benchmark.measurements import (
     LIBRARIES,
     NO_VERDICT,
     ON_DUCKDB,
+    ONE_AFTER_THE_OTHER,
     OURS,
     PLAIN_PARQUET,
+    SIDE_BY_SIDE,
     UNLIMITED,
     Measurement,
     Results,
@@ -312,6 +314,37 @@ POSTGRES = (
     ),
 )
 
+PROJECTS = (
+    Threshold(
+        name="Two projects, 100 ms a page, side by side against one after the other",
+        figure=_seconds_ratio("projects", SIDE_BY_SIDE, ONE_AFTER_THE_OTHER),
+        limit=0.6,
+        unit="times the seconds",
+    ),
+    Threshold(
+        name="Peak memory of two projects, side by side against one after the other",
+        figure=lambda results: _memory_ratio(
+            results.find("projects", SIDE_BY_SIDE), results.find("projects", ONE_AFTER_THE_OTHER)
+        ),
+        limit=1.1,
+        unit="times",
+    ),
+    Threshold(
+        name="The plan of a tick of 100 projects, each with a year of days",
+        figure=_field("seconds", "projects-plan"),
+        limit=1,
+        unit="s",
+    ),
+    Threshold(
+        name="Loading the settings and the definitions, 100 projects against one",
+        figure=lambda results: _slowness(
+            results.find("projects-definitions", DEFINITIONS), results.find("projects-definitions", DEFINITIONS, 1)
+        ),
+        limit=1.1,
+        unit="times the seconds",
+    ),
+)
+
 IMPORTS = (
     Threshold(
         name="Importing the definitions against importing the libraries",
@@ -342,7 +375,7 @@ def judge(results: Results) -> list[dict[str, object]]:
     """Return the verdict on each threshold whose figure is in the results."""
     return [
         verdict
-        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *POSTGRES, *IMPORTS, *INSIGHTS)
+        for threshold in (*FULL_LOADS, *WINDOWS, *MEMORY, *PIECES, *POSTGRES, *PROJECTS, *IMPORTS, *INSIGHTS)
         if (verdict := threshold.judge(results))
     ]
 

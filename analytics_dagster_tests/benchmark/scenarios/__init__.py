@@ -18,6 +18,12 @@ from analytics_dagster_tests.benchmark.scenarios.imports import imports
 from analytics_dagster_tests.benchmark.scenarios.insights import insights
 from analytics_dagster_tests.benchmark.scenarios.long_ranges import pieces, year
 from analytics_dagster_tests.benchmark.scenarios.postgres import postgres_cold, postgres_merge
+from analytics_dagster_tests.benchmark.scenarios.projects import (
+    projects,
+    projects_definitions,
+    projects_plan,
+    projects_tick,
+)
 from analytics_dagster_tests.benchmark.scenarios.windows import depth, key_bursts, key_depth, merge, tick
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
@@ -37,13 +43,27 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "merge": merge,
     "postgres-cold": postgres_cold,
     "postgres-merge": postgres_merge,
+    "projects": projects,
+    "projects-plan": projects_plan,
+    "projects-tick": projects_tick,
+    "projects-definitions": projects_definitions,
     "scale": scale,
     "pieces": pieces,
     "year": year,
 }
 """The scenarios by name, the quick ones first."""
 
-LONG = ("large-pages", "imports", "scale", "pieces", "year", "postgres-cold", "postgres-merge")
+LONG = (
+    "large-pages",
+    "imports",
+    "scale",
+    "pieces",
+    "year",
+    "postgres-cold",
+    "postgres-merge",
+    "projects-tick",
+    "projects-definitions",
+)
 """Scenarios that a quick run leaves out, unless `--only` names them."""
 
 
