@@ -218,6 +218,94 @@ def test_the_same_message_about_another_resource_or_project_is_another_cause():
     assert len({fingerprint(name, "HTTP 403") for name in names}) == len(names)
 
 
+# -- an asset that is late ---
+
+
+@pytest.mark.parametrize(
+    ("looks", "announced"),
+    [
+        pytest.param([(PASS, 0, PASS, 9), (WARN, 60, PASS, 9)], ["", "policy WARN"], id="the policy is first"),
+        pytest.param([(WARN, 60, PASS, 9), (WARN, 60, WARN, 70)], ["policy WARN", ""], id="the check follows"),
+        pytest.param([(WARN, 60, WARN, 70)], ["check WARN"], id="both at once"),
+        pytest.param([(PASS, 0, WARN, 9), (WARN, 60, WARN, 9)], ["check WARN", ""], id="the policy follows"),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (ERROR, 240, WARN, 190), (ERROR, 240, ERROR, 250)],
+            ["policy WARN", "", "policy ERROR", ""],
+            id="both get worse",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (ERROR, 240, ERROR, 250)], ["check WARN", "check ERROR"], id="both get worse at once"
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, PASS, 130)],
+            ["policy WARN", "", "", "policy PASS"],
+            id="both recover after the policy was announced",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, PASS, 130)],
+            ["check WARN", "", "check PASS"],
+            id="both recover after the check was announced",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (ERROR, 240, WARN, 190), (PASS, 245, WARN, 190), (PASS, 245, PASS, 250)],
+            ["check WARN", "policy ERROR", "", "check PASS"],
+            id="both recover after both were announced",
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (PASS, 65, PASS, 9)], ["policy WARN", "policy PASS"], id="the check saw nothing of it"
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (PASS, 65, PASS, 9), (PASS, 65, WARN, 70), (PASS, 65, WARN, 130)],
+            ["policy WARN", "policy PASS", "check WARN", ""],
+            id="another day was loaded, and the check tells",
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, WARN, 130)],
+            ["policy WARN", "", "", "check WARN"],
+            id="the policy recovers alone, and the check takes over",
+        ),
+        pytest.param([(WARN, 60, PASS, 70)], [""], id="a load outside Dagster, which the check saw"),
+        pytest.param([(None, 0, WARN, 70), (None, 0, PASS, 130)], ["check WARN", "check PASS"], id="no policy"),
+        pytest.param([(WARN, 60, None, 0), (PASS, 80, None, 0)], ["policy WARN", "policy PASS"], id="no check"),
+        pytest.param(
+            [(PASS, 0, WARN, 70), (WARN, 72, None, 0), (PASS, 80, None, 0), (PASS, 80, PASS, 130)],
+            ["check WARN", "", "", "check PASS"],
+            id="the check is being evaluated",
+        ),
+    ],
+)
+def test_an_asset_that_is_late_is_one_alert(
+    looks: list[tuple[Level | None, int, Level | None, int]], announced: list[str]
+):
+    """Each look has the level of the policy, the minute of its change, the level of the check, and its minute."""
+    state, found = Announced(), list[str]()
+    for policy_level, changed, check_level, evaluated in looks:
+        readings = list[Reading]()
+        if policy_level is not None:
+            readings.append(replace(reading(policy_level, "policy", changed), told_by="check"))
+        if check_level is not None:
+            readings.append(reading(check_level, "check", evaluated))
+        due, state = alerts_due(readings, state)
+        assert alerts_due(readings, state) == ([], state)
+        found.append(", ".join(f"{event.subject} {event.level.name}" for event in due if isinstance(event, Reading)))
+    assert found == announced
+    if looks[-1][0] in {PASS, None} and looks[-1][2] in {PASS, None}:
+        assert state.levels == {}
+
+
+def test_a_project_that_stays_late_after_the_policy_recovered_is_announced():
+    policy = replace(reading(WARN, "policy", 60), told_by="check")
+    web, mobile = (reading(WARN, "check", 70, project) for project in ("web", "mobile"))
+    due, state = alerts_due([policy], Announced())
+    assert due == [policy]
+    assert alerts_due([policy, web, mobile], state) == ([], state)
+    loaded = replace(policy, level=PASS, time=NOON + timedelta(minutes=80))
+    web, mobile = reading(PASS, "check", 130, "web"), reading(WARN, "check", 130, "mobile")
+    due, state = alerts_due([loaded, web, mobile], state)
+    assert due == [mobile]
+    assert state.levels == {"check": {"mobile": WARN}}
+
+
 def test_runs_are_forgotten_once_their_time_is_known():
     _, state = alerts_due([failed("1"), failed("2", minute=5)], Announced())
     state = state.known_until(NOON.timestamp())

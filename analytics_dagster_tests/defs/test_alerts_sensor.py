@@ -435,6 +435,26 @@ def test_a_freshness_policy_is_announced_when_the_freshness_daemon_finds_it_late
     assert found == [[], [], [f"WARN {name}"], [], [f"ERROR {name}"], [f"RECOVERED {name}"]]
 
 
+@in_sqlite
+def test_an_asset_that_is_late_is_announced_once_though_its_check_and_its_policy_fail(alerts: Alerts):
+    """The job of the checks runs ten past every hour; the only load ends at the hour, and the next is late."""
+    target = LoadableTargetOrigin(python_file=late_asset.__file__)
+    workspace = InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(target))
+    loaded_at = datetime.now(UTC)
+    found = []
+    with WorkspaceProcessContext(alerts.project.instance, workspace) as context:
+        for minutes, check in ((0, None), (10, True), (61, None), (70, False), (130, False), (140, None), (190, True)):
+            with time_machine.travel(loaded_at + timedelta(minutes=minutes)):
+                if minutes in {0, 140}:
+                    alerts.project.instance.report_runless_asset_event(dg.AssetMaterialization(ITEMS))
+                if check is not None:
+                    alerts.report("freshness", passed=check, severity=WARN)
+                list(FreshnessDaemon().run_iteration(context))
+                found.append(headings(alerts.tick()))
+    name = "items, freshness policy"
+    assert found == [[], [], [f"WARN {name}"], [], [], [], [f"RECOVERED {name}"]]
+
+
 # -- delivery ---
 
 

@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TypeAlias, TypeVar
 
 from analytics_dagster.defs.alerts.events import Event, FailedRun, Failures, Level, Levels, Reading, SucceededRun
+from analytics_dagster.defs.alerts.policies import fold_policies
 
 Run: TypeAlias = FailedRun | SucceededRun
 
@@ -74,7 +75,7 @@ def alerts_due(events: Sequence[Event], announced: Announced) -> tuple[list[Even
     """
     readings = [event for event in events if isinstance(event, Reading)]
     runs = [event for event in events if not isinstance(event, Reading)]
-    changed, levels = _changed_readings(readings, announced.levels)
+    changed, levels = _changed_readings(*fold_policies(readings, announced.levels))
     told, announced = _runs_to_tell(sorted(runs, key=lambda run: run.time), announced)
     return sorted([*changed, *told], key=lambda event: event.time), replace(announced, levels=levels)
 

@@ -137,6 +137,7 @@ def _read_policies(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) ->
                 sentence=sentence,
                 page=_asset_page(key),
                 time=record.updated_at.astimezone(UTC),
+                told_by=dg.AssetCheckKey(key, "freshness").to_user_string(),
             )
 
 

@@ -34,6 +34,7 @@ class Reading:
         sentence: The sentence of the result, with the next step.
         page: Path of its page in the UI.
         time: When it was recorded, UTC; for a policy, when its state changed.
+        told_by: Of a policy: the subject of the check that tells the same in more detail; None for a check.
     """
 
     subject: str
@@ -43,6 +44,7 @@ class Reading:
     sentence: str
     page: str
     time: datetime
+    told_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
