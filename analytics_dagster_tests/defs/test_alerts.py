@@ -1,4 +1,4 @@
-"""Alerts that are due, their wording and the outbox, as tables; then posts to a real webhook."""
+"""Alerts that are due, the causes of failed runs, wording and the outbox, as tables; then posts to a real webhook."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from analytics_dagster.definitions import definition_settings
-from analytics_dagster.defs.alerts.due import Announced, Event, FailedRun, Level, Reading, alerts_due
+from analytics_dagster.defs.alerts.causes import fingerprint
+from analytics_dagster.defs.alerts.due import CAUSES_KEPT, WORKS_KEPT, Announced, alerts_due
+from analytics_dagster.defs.alerts.events import Event, FailedRun, Failures, Level, Reading, SucceededRun
 from analytics_dagster.defs.alerts.outbox import OUTBOX_LENGTH, POST_LENGTH, Outbox
 from analytics_dagster.defs.alerts.webhook import post_to_webhook
 from analytics_dagster.defs.alerts.wording import describe_event
@@ -33,13 +35,23 @@ def reading(level: Level, subject: str = KEYS, minute: int = 0, project: str | N
     )
 
 
-def failed(run_id: str, minute: int = 0) -> FailedRun:
+def failed(
+    run_id: str, minute: int = 0, causes: tuple[str, ...] = ("down",), work: str = "incremental_sync"
+) -> FailedRun:
     return FailedRun(
         run_id=run_id,
         job="incremental_sync",
+        work=work,
         sentence="1 of 4 did not load.",
+        causes=causes,
         page=f"/runs/{run_id}",
         time=NOON + timedelta(minutes=minute),
+    )
+
+
+def succeeded(run_id: str, minute: int = 0, work: str = "incremental_sync") -> SucceededRun:
+    return SucceededRun(
+        run_id=run_id, job="incremental_sync", work=work, page=f"/runs/{run_id}", time=NOON + timedelta(minutes=minute)
     )
 
 
@@ -98,10 +110,200 @@ def test_a_project_that_is_not_loaded_any_more_is_forgotten():
     assert alerts_due([reading(PASS)], state) == ([], Announced())
 
 
-def test_a_failed_run_is_announced_once_and_the_run_that_repeats_it_by_itself():
-    due, state = alerts_due([failed("1")], Announced())
-    assert due == [failed("1")]
-    assert alerts_due([failed("1"), failed("2")], state)[0] == [failed("2")]
+QUARTER, DAY = 15, 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("runs", "announced"),
+    [
+        pytest.param([(QUARTER, "a"), (QUARTER, "a"), (QUARTER, "a")], "F..", id="fails for the same cause"),
+        pytest.param([(QUARTER, "a"), (QUARTER, "b"), (QUARTER, "b")], "FF.", id="fails for another cause"),
+        pytest.param([(QUARTER, "a"), (QUARTER, "b"), (QUARTER, "a")], "FF.", id="fails for two causes in turn"),
+        pytest.param([(QUARTER, "ab"), (QUARTER, "a"), (QUARTER, "ab")], "F..", id="fails for some of its causes"),
+        pytest.param([(QUARTER, "a"), (QUARTER, "ab"), (QUARTER, "ab")], "FF.", id="fails for one cause more"),
+        pytest.param([(QUARTER, "a"), (QUARTER, "a"), (QUARTER, "")], "F.R", id="succeeds again"),
+        pytest.param([(QUARTER, "a"), (QUARTER, ""), (QUARTER, "")], "FR.", id="goes on succeeding"),
+        pytest.param([(QUARTER, ""), (QUARTER, "")], "..", id="never failed"),
+        pytest.param([(QUARTER, "a"), (QUARTER, ""), (QUARTER, "a")], "FRF", id="fails after it succeeded"),
+        pytest.param([(DAY + 5, "a"), (DAY + 5, "a"), (DAY - 5, "a")], "F..", id="fails every night"),
+        pytest.param([(0, "ab"), (QUARTER, "a"), (DAY, "a"), (DAY, "a"), (0, "ab")], "F...F", id="a cause comes back"),
+        pytest.param([(0, "a"), (9 * DAY, "a"), (9 * DAY, "")], "FFR", id="is launched by hand, days apart"),
+    ],
+)
+def test_a_job_is_announced_when_it_fails_for_a_new_cause_and_when_it_succeeds_again(
+    runs: list[tuple[int, str]], announced: str
+):
+    """Each run is the minutes since the one before it, and its causes, a letter each; none if it succeeded."""
+    state, minute, found = Announced(), 0, ""
+    for number, (minutes, causes) in enumerate(runs):
+        minute += minutes
+        run = failed(str(number), minute, tuple(causes)) if causes else succeeded(str(number), minute)
+        due, state = alerts_due([run], state)
+        assert alerts_due([run], state) == ([], state)
+        found += "".join("R" if isinstance(event, SucceededRun) else "F" for event in due) or "."
+    assert found == announced
+
+
+def test_a_job_that_succeeds_again_tells_how_often_and_since_when_it_failed():
+    _, state = alerts_due([failed("1"), failed("2", minute=15), failed("3", minute=30)], Announced())
+    (run,), state = alerts_due([succeeded("4", minute=45)], state)
+    assert isinstance(run, SucceededRun)
+    assert run.ended == Failures(runs=3, since=NOON.timestamp(), causes={"down": NOON.timestamp() + 30 * 60})
+    assert state.failures == {}
+
+
+def test_a_success_that_is_older_than_the_failure_ends_nothing():
+    due, state = alerts_due([succeeded("1", minute=1), failed("2", minute=2)], Announced())
+    assert due == [failed("2", minute=2)]
+    assert alerts_due([succeeded("1", minute=1)], state) == ([], state)
+
+
+def test_the_success_of_other_work_of_the_same_job_ends_nothing():
+    _, state = alerts_due([failed("1", work="nightly_refresh a")], Announced())
+    assert alerts_due([succeeded("2", minute=1, work="nightly_refresh b")], state) == ([], state)
+    assert len(alerts_due([succeeded("2", minute=1, work="nightly_refresh a")], state)[0]) == 1
+
+
+def test_what_is_remembered_of_failures_is_bounded_and_the_oldest_is_forgotten():
+    state = Announced()
+    for number in range(WORKS_KEPT + 5):
+        _, state = alerts_due([failed(f"{number}", number, work=f"{number}")], state)
+    assert list(state.failures) == [f"{number}" for number in range(5, WORKS_KEPT + 5)]
+    causes = tuple(f"{number}" for number in range(CAUSES_KEPT + 5))
+    _, state = alerts_due([failed("run", 99, causes)], state)
+    assert tuple(state.failures["incremental_sync"].causes) == causes[5:]
+
+
+# -- the causes of failed runs ---
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("deploys: no reply after 4 attempts.", "deploys: no reply after 12 attempts."),
+        ("Try again in 59 s, or raise max_rate_wait (600 s).", "Try again in 7 s, or raise max_rate_wait (600 s)."),
+        ("HTTP 503: request 5f0c1a2b9d failed", "HTTP 503: request deadbeefca failed"),
+        (
+            "run 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab was killed",
+            "run ffffffff-1111-2222-3333-bbbbbbbbbbbb was killed",
+        ),
+        ("at 2026-11-26T03:45:11.123Z", "at 2026-11-27T11:05:00Z"),
+        ("since 2026-11-26 03:45 UTC", "since 2026-12-01 23:10 UTC"),
+        ('{"request_id": "YXZkbGtq"}', '{"request_id": "qtBKBwdn"}'),
+        ("<Connection object at 0x7f3a5c>", "<Connection object at 0x55d1fe09>"),
+        ("/tmp/tmpabcdefgh/file: no room", "/tmp/tmpq_7xh2kl/file: no room"),
+        ("keys 7, 9 are duplicated", "keys 1,204, 7, 12, 80 are duplicated"),
+        ("two\n lines", "two lines"),
+    ],
+)
+def test_the_figures_and_ids_of_a_message_make_no_other_cause(text: str, other: str):
+    assert fingerprint("deploys", text) == fingerprint("deploys", other)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("deploys: HTTP 403: the key is refused", "deploys: HTTP 503: the key is refused"),
+        ("no reply (ConnectionError)", "no reply (ReadTimeout)"),
+        ("Column a has no value.", "Column b has no value."),
+        ("psycopg2.errors.UndefinedTable", "psycopg2.errors.DiskFull"),
+    ],
+)
+def test_another_status_error_or_name_is_another_cause(text: str, other: str):
+    assert fingerprint("deploys", text) != fingerprint("deploys", other)
+
+
+def test_the_same_message_about_another_resource_or_project_is_another_cause():
+    names = ("deploys", "items", "deploys of web-1", "deploys of web-2")
+    assert len({fingerprint(name, "HTTP 403") for name in names}) == len(names)
+
+
+# -- an asset that is late ---
+
+
+@pytest.mark.parametrize(
+    ("looks", "announced"),
+    [
+        pytest.param([(PASS, 0, PASS, 9), (WARN, 60, PASS, 9)], ["", "policy WARN"], id="the policy is first"),
+        pytest.param([(WARN, 60, PASS, 9), (WARN, 60, WARN, 70)], ["policy WARN", ""], id="the check follows"),
+        pytest.param([(WARN, 60, WARN, 70)], ["check WARN"], id="both at once"),
+        pytest.param([(PASS, 0, WARN, 9), (WARN, 60, WARN, 9)], ["check WARN", ""], id="the policy follows"),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (ERROR, 240, WARN, 190), (ERROR, 240, ERROR, 250)],
+            ["policy WARN", "", "policy ERROR", ""],
+            id="both get worse",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (ERROR, 240, ERROR, 250)], ["check WARN", "check ERROR"], id="both get worse at once"
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, PASS, 130)],
+            ["policy WARN", "", "", "policy PASS"],
+            id="both recover after the policy was announced",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, PASS, 130)],
+            ["check WARN", "", "check PASS"],
+            id="both recover after the check was announced",
+        ),
+        pytest.param(
+            [(WARN, 60, WARN, 70), (ERROR, 240, WARN, 190), (PASS, 245, WARN, 190), (PASS, 245, PASS, 250)],
+            ["check WARN", "policy ERROR", "", "check PASS"],
+            id="both recover after both were announced",
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (PASS, 65, PASS, 9)], ["policy WARN", "policy PASS"], id="the check saw nothing of it"
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (PASS, 65, PASS, 9), (PASS, 65, WARN, 70), (PASS, 65, WARN, 130)],
+            ["policy WARN", "policy PASS", "check WARN", ""],
+            id="another day was loaded, and the check tells",
+        ),
+        pytest.param(
+            [(WARN, 60, PASS, 9), (WARN, 60, WARN, 70), (PASS, 80, WARN, 70), (PASS, 80, WARN, 130)],
+            ["policy WARN", "", "", "check WARN"],
+            id="the policy recovers alone, and the check takes over",
+        ),
+        pytest.param([(WARN, 60, PASS, 70)], [""], id="a load outside Dagster, which the check saw"),
+        pytest.param([(None, 0, WARN, 70), (None, 0, PASS, 130)], ["check WARN", "check PASS"], id="no policy"),
+        pytest.param([(WARN, 60, None, 0), (PASS, 80, None, 0)], ["policy WARN", "policy PASS"], id="no check"),
+        pytest.param(
+            [(PASS, 0, WARN, 70), (WARN, 72, None, 0), (PASS, 80, None, 0), (PASS, 80, PASS, 130)],
+            ["check WARN", "", "", "check PASS"],
+            id="the check is being evaluated",
+        ),
+    ],
+)
+def test_an_asset_that_is_late_is_one_alert(
+    looks: list[tuple[Level | None, int, Level | None, int]], announced: list[str]
+):
+    """Each look has the level of the policy, the minute of its change, the level of the check, and its minute."""
+    state, found = Announced(), list[str]()
+    for policy_level, changed, check_level, evaluated in looks:
+        readings = list[Reading]()
+        if policy_level is not None:
+            readings.append(replace(reading(policy_level, "policy", changed), told_by="check"))
+        if check_level is not None:
+            readings.append(reading(check_level, "check", evaluated))
+        due, state = alerts_due(readings, state)
+        assert alerts_due(readings, state) == ([], state)
+        found.append(", ".join(f"{event.subject} {event.level.name}" for event in due if isinstance(event, Reading)))
+    assert found == announced
+    if looks[-1][0] in {PASS, None} and looks[-1][2] in {PASS, None}:
+        assert state.levels == {}
+
+
+def test_a_project_that_stays_late_after_the_policy_recovered_is_announced():
+    policy = replace(reading(WARN, "policy", 60), told_by="check")
+    web, mobile = (reading(WARN, "check", 70, project) for project in ("web", "mobile"))
+    due, state = alerts_due([policy], Announced())
+    assert due == [policy]
+    assert alerts_due([policy, web, mobile], state) == ([], state)
+    loaded = replace(policy, level=PASS, time=NOON + timedelta(minutes=80))
+    web, mobile = reading(PASS, "check", 130, "web"), reading(WARN, "check", 130, "mobile")
+    due, state = alerts_due([loaded, web, mobile], state)
+    assert due == [mobile]
+    assert state.levels == {"check": {"mobile": WARN}}
 
 
 def test_runs_are_forgotten_once_their_time_is_known():
@@ -129,6 +331,13 @@ def test_a_check_that_is_not_defined_any_more_is_forgotten():
             "WARN items.primary_key (project web): id is not unique. (2026-11-26 12:00 UTC)",
         ),
         (failed("abc"), "FAILED incremental_sync, run abc: 1 of 4 did not load. (2026-11-26 12:00 UTC)"),
+        (
+            replace(succeeded("abc", 45), ended=Failures(runs=3, since=NOON.timestamp(), causes={})),
+            (
+                "RECOVERED incremental_sync, run abc: incremental_sync succeeds again, after 3 failed runs since "
+                "2026-11-26 12:00 UTC. (2026-11-26 12:45 UTC)"
+            ),
+        ),
     ],
 )
 def test_a_message_names_the_subject_the_sentence_and_the_time(event: Event, text: str):

@@ -21,8 +21,9 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.freshness import FreshnessDaemon
 
 from analytics_dagster.definitions import build_definitions, definition_settings
-from analytics_dagster.defs.alerts.due import Announced, Level
+from analytics_dagster.defs.alerts.due import Announced
 from analytics_dagster.defs.alerts.event_log import read_events
+from analytics_dagster.defs.alerts.events import Level
 from analytics_dagster.defs.alerts.outbox import POST_LENGTH, Outbox
 from analytics_dagster.defs.alerts.sensor import AlertsCursor
 from analytics_dagster.defs.jobs import DATA_CHECKS
@@ -265,12 +266,84 @@ def test_a_failed_run_is_announced_with_its_cause_and_without_keys(alerts: Alert
     assert alerts.tick() == []
 
 
-def test_a_run_that_is_executed_again_is_announced_if_it_fails_again(alerts: Alerts):
-    first = killed_run(alerts)
-    assert len(alerts.tick()) == 1
-    again = killed_run(alerts, **{"dagster/root_run_id": first.run_id, "dagster/parent_run_id": first.run_id})
+def load_teams(alerts: Alerts, service: Sandbox, **fault: Any) -> dg.ExecuteInProcessResult:
+    """Run `reference_sync` for the teams, on a service that fails or, without a fault, is up."""
+    if fault:
+        service.fail_next("err", resource="teams", times=9, **fault)
+    job = alerts.repository.get_job("reference_sync")
+    teams = [dg.AssetKey(["analytics", "teams"])]
+    result = job.execute_in_process(instance=alerts.project.instance, asset_selection=teams, raise_on_error=False)
+    service.clear_faults()
+    assert result.success is not bool(fault)
+    return result
+
+
+@in_both
+def test_an_outage_is_one_message_for_each_cause_and_one_when_the_job_succeeds_again(alerts: Alerts, service: Sandbox):
+    alerts.project.use(service)
+    down, refused = [{"status": 404, "message": f"no backend, request {number}f0c2a"} for number in (1, 22, 333)], 403
+    first = load_teams(alerts, service, **down[0])
     (message,) = alerts.tick()
-    assert again.run_id in message
+    assert message.startswith(f"FAILED reference_sync, run {first.run_id}: 1 of 1 did not load: teams: ")
+    assert "request 1f0c2a" in message
+    load_teams(alerts, service, **down[1])
+    assert alerts.tick() == []
+    other = load_teams(alerts, service, status=refused, message="no such key")
+    assert headings(alerts.tick()) == [f"FAILED reference_sync, run {other.run_id}"]
+    load_teams(alerts, service, **down[2])
+    assert alerts.tick() == []
+    healed = load_teams(alerts, service)
+    (message,) = alerts.tick()
+    assert message.startswith(
+        f"RECOVERED reference_sync, run {healed.run_id}: reference_sync succeeds again, after 4 failed runs since 20"
+    )
+    load_teams(alerts, service)
+    assert alerts.tick() == []
+    load_teams(alerts, service, **down[0])
+    assert len(alerts.tick()) == 1
+
+
+def finished_run(alerts: Alerts, job: str, assets: list[str], *, succeeded: bool, **config: Any) -> str:
+    """Record a run of some assets of a job as ended, and return the heading of the message about it."""
+    instance, definition = alerts.project.instance, alerts.repository.get_job(job)
+    selection = frozenset(dg.AssetKey(["analytics", name]) for name in assets) if assets else None
+    run = instance.create_run_for_job(
+        definition, asset_selection=selection, run_config={"ops": {"incremental": {"config": config}}} if config else {}
+    )
+    if succeeded:
+        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", job, message="It ended."), run.run_id)
+    else:
+        instance.report_run_failed(run, "The process of the run was killed.")
+    return f"{'RECOVERED' if succeeded else 'FAILED'} {job}, run {run.run_id}"
+
+
+def test_the_runs_of_a_night_fail_and_succeed_each_by_itself(alerts: Alerts):
+    days, full = ["deploys", "occurrences"], ["items", "rql_jobs"]
+    for failed in (days, full):
+        assert alerts.tick() == []
+        heading = finished_run(alerts, "nightly_refresh", failed, succeeded=False)
+        assert headings(alerts.tick()) == [heading]
+    finished_run(alerts, "nightly_refresh", days, succeeded=False)
+    assert alerts.tick() == []
+    for healed in (full, days):
+        heading = finished_run(alerts, "nightly_refresh", healed, succeeded=True)
+        assert headings(alerts.tick()) == [heading]
+
+
+def test_runs_of_other_projects_fail_and_succeed_each_by_itself(alerts: Alerts):
+    failed = finished_run(alerts, "incremental_sync", [], succeeded=False, projects=["mobile"])
+    assert headings(alerts.tick()) == [failed]
+    finished_run(alerts, "incremental_sync", [], succeeded=True, projects=["web"])
+    assert alerts.tick() == []
+    healed = finished_run(alerts, "incremental_sync", [], succeeded=True, projects=["mobile"])
+    assert headings(alerts.tick()) == [healed]
+
+
+def test_a_job_whose_assets_are_all_chosen_by_hand_is_the_same_as_the_whole_job(alerts: Alerts):
+    failed = finished_run(alerts, "metrics_refresh", [], succeeded=False)
+    assert headings(alerts.tick()) == [failed]
+    healed = finished_run(alerts, "metrics_refresh", ["items_metrics", "top_active_items"], succeeded=True)
+    assert headings(alerts.tick()) == [healed]
 
 
 @in_both
@@ -311,12 +384,26 @@ def test_a_failed_run_is_announced_though_its_events_have_the_ids_of_deleted_one
 @in_both
 def test_failures_while_the_sensor_was_stopped_are_announced_when_it_starts(alerts: Alerts):
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=3)) as clock:
-        first = killed_run(alerts)
-        clock.shift(timedelta(hours=9))
-        second = killed_run(alerts)
-        clock.shift(timedelta(hours=9))
-        assert [run.run_id in line for run, line in zip((first, second), alerts.tick(), strict=True)] == [True, True]
+        found = []
+        for succeeded in (False, False, True, False):
+            found.append(finished_run(alerts, "reference_sync", [], succeeded=succeeded))
+            clock.shift(timedelta(hours=6))
+        assert headings(alerts.tick()) == [found[0], found[2], found[3]]
         assert alerts.tick() == []
+
+
+def test_more_failures_than_a_tick_reads_are_announced_in_order(alerts: Alerts, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("analytics_dagster.defs.alerts.event_log._RUNS_READ", 2)
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=3)) as clock:
+        found = []
+        for succeeded in (False, False, False, True, False):
+            found.append(finished_run(alerts, "reference_sync", [], succeeded=succeeded))
+            clock.shift(timedelta(hours=1))
+        lines = alerts.tick()
+        for _ in range(3):
+            finished_run(alerts, "metrics_refresh", [], succeeded=True)
+            lines += alerts.tick()
+        assert headings(lines) == [found[0], found[3], found[4]]
 
 
 def test_a_run_of_another_code_location_is_not_announced(alerts: Alerts):
@@ -346,6 +433,26 @@ def test_a_freshness_policy_is_announced_when_the_freshness_daemon_finds_it_late
                 found.append(headings(alerts.tick()))
     name = "items, freshness policy"
     assert found == [[], [], [f"WARN {name}"], [], [f"ERROR {name}"], [f"RECOVERED {name}"]]
+
+
+@in_sqlite
+def test_an_asset_that_is_late_is_announced_once_though_its_check_and_its_policy_fail(alerts: Alerts):
+    """The job of the checks runs ten past every hour; the only load ends at the hour, and the next is late."""
+    target = LoadableTargetOrigin(python_file=late_asset.__file__)
+    workspace = InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(target))
+    loaded_at = datetime.now(UTC)
+    found = []
+    with WorkspaceProcessContext(alerts.project.instance, workspace) as context:
+        for minutes, check in ((0, None), (10, True), (61, None), (70, False), (130, False), (140, None), (190, True)):
+            with time_machine.travel(loaded_at + timedelta(minutes=minutes)):
+                if minutes in {0, 140}:
+                    alerts.project.instance.report_runless_asset_event(dg.AssetMaterialization(ITEMS))
+                if check is not None:
+                    alerts.report("freshness", passed=check, severity=WARN)
+                list(FreshnessDaemon().run_iteration(context))
+                found.append(headings(alerts.tick()))
+    name = "items, freshness policy"
+    assert found == [[], [], [f"WARN {name}"], [], [], [], [f"RECOVERED {name}"]]
 
 
 # -- delivery ---
@@ -439,5 +546,10 @@ def test_a_tick_asks_as_few_queries_whether_the_event_log_is_short_or_long(event
     alerts.report("unknown_fields", passed=True)
     with counted_queries() as one_event:
         assert alerts.tick() == []
-    assert (len(nothing_new), len(one_event)) == (1, 4)
+    finished_run(alerts, "reference_sync", [], succeeded=True)
+    assert len(alerts.tick()) == 1
+    alerts.report("unknown_fields", passed=True)
+    with counted_queries() as none_failing:
+        assert alerts.tick() == []
+    assert [len(queries) for queries in (nothing_new, one_event, none_failing)] == [1, 5, 4]
     assert min(timeit.repeat(alerts.evaluate, number=1)) < 0.3

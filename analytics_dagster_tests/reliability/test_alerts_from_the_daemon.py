@@ -122,3 +122,19 @@ def test_a_receiver_that_is_down_for_three_ticks_gets_a_failed_run_later_once_an
         history = deployment.history()
         assert "no such key: [redacted]" in history
         assert [key for key in KEYS if key in f"{message}{history}"] == []
+
+
+def test_an_outage_is_a_message_when_it_begins_and_one_when_it_ends(tmp_path: Path):
+    with a_deployment(tmp_path) as deployment:
+        service, webhook = deployment.service, deployment.webhook
+        for number in (1, 2, 3):
+            service.fail_next("err", resource="teams", status=404, message=f"request {number}f0c failed", times=9)
+            assert deployment.load() == "FAILURE"
+            service.clear_faults()
+        assert (deployment.load(), deployment.load()) == ("SUCCESS", "SUCCESS")
+        deployment.wait_for_ticks(1)
+        failed, recovered = webhook.taken
+        assert "request 1f0c failed" in failed
+        assert recovered.startswith("RECOVERED __ASSET_JOB, run ")
+        assert ": __ASSET_JOB succeeds again, after 3 failed runs since 20" in recovered
+        assert webhook.refused == []

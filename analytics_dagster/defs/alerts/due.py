@@ -4,70 +4,36 @@
 
 A check, or a freshness policy, is at a level. An alert is due when it rises above its last level, and when it passes
 again. A fall from ERROR to WARN is silent, because the fault lasts and its reader knows of it; a new rise is announced.
-A failed run is announced once. A run that is executed again and fails is another one.
+
+A failed run is announced if one of its causes is new: not seen in the last failures of the same work. While a service
+is down, a job fails every quarter of an hour, and says nothing new. The first run of the work that succeeds is
+announced, and ends its failures.
 
 The first tick compares with nothing announced: it announces the checks that fail already, which nobody was told of. The
 failures of runs before it are past. `event_log.py` reads the events, `wording.py` describes them.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import IntEnum
-from typing import TypeAlias
+from datetime import timedelta
+from typing import TypeAlias, TypeVar
 
+from analytics_dagster.defs.alerts.events import Event, FailedRun, Failures, Level, Levels, Reading, SucceededRun
+from analytics_dagster.defs.alerts.policies import fold_policies
 
-class Level(IntEnum):
-    """The level of a check or a freshness policy: the severity of its failure, or PASS."""
+Run: TypeAlias = FailedRun | SucceededRun
 
-    PASS = 0
-    WARN = 1
-    ERROR = 2
+Value = TypeVar("Value")
 
+CAUSE_REMEMBERED = timedelta(days=2)
+"""Time for which a cause that does not come back is remembered: longer than from one night to the next. A cause that
+is gone, while another goes on failing the job, is announced again when it returns after that."""
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """The latest result of a check, or the latest state of a freshness policy.
+CAUSES_KEPT = 1_000
+"""Causes of a work that are remembered: more than ten assets of a hundred projects make in practice."""
 
-    Attributes:
-        subject: The check or the policy, by a name that is unique.
-        project: The project whose rows were checked; None if they are of one project, or of the account.
-        name: Name of the subject for people.
-        level: Its level.
-        sentence: The sentence of the result, with the next step.
-        page: Path of its page in the UI.
-        time: When it was recorded, UTC.
-    """
-
-    subject: str
-    project: str | None = None
-    name: str
-    level: Level
-    sentence: str
-    page: str
-    time: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedRun:
-    """A run that failed.
-
-    Attributes:
-        run_id: Id of the run.
-        job: Name of its job.
-        sentence: The cause, with the next step where it is known.
-        page: Path of its page in the UI.
-        time: When it failed, UTC.
-    """
-
-    run_id: str
-    job: str
-    sentence: str
-    page: str
-    time: datetime
-
-
-Event: TypeAlias = Reading | FailedRun
+WORKS_KEPT = 20
+"""Works whose failures are remembered: more than there are jobs, because assets that are chosen by hand are another."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +41,15 @@ class Announced:
     """What was announced.
 
     Attributes:
-        levels: Level of each subject, by project, that was announced and has not passed since; `""` for no project.
-        runs: Time of failure, in epoch seconds, of each run that was announced, if it is later than `since`.
+        levels: Levels that were announced, of subjects that have not passed since.
+        runs: Time of failure, in epoch seconds, of each failed run that was read, if it is later than `since`.
+        failures: Failures of each work since its last success, the longest ago first.
         since: Failures of runs up to this time, in epoch seconds, are known.
     """
 
-    levels: Mapping[str, Mapping[str, Level]] = field(default_factory=dict)
+    levels: Levels = field(default_factory=dict)
     runs: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[str, Failures] = field(default_factory=dict)
     since: float = 0.0
 
     def only(self, subjects: Container[str]) -> "Announced":
@@ -93,31 +61,68 @@ class Announced:
         return replace(self, since=since, runs={run: time for run, time in self.runs.items() if time > since})
 
 
-def alerts_due(events: Iterable[Event], announced: Announced) -> tuple[list[Event], Announced]:
+def alerts_due(events: Sequence[Event], announced: Announced) -> tuple[list[Event], Announced]:
     """Return the events to announce, oldest first, and what is announced with them.
 
-    A reading at the level PASS among them announces that its subject passes again.
+    A reading at the level PASS among them announces that its subject passes again, a run that succeeded that its work
+    does.
 
     Args:
-        events: The latest reading of each subject and project, and runs that failed, in any order. A subject without
-            a reading keeps its levels: its history was wiped, or its check is being evaluated. A project without one,
-            of a subject that has others, is forgotten: it is not loaded any more.
+        events: The latest reading of each subject and project, runs that failed, and runs that succeeded, in any order.
+            A subject without a reading keeps its levels: its history was wiped, or its check is being evaluated. A
+            project without one, of a subject that has others, is forgotten: it is not loaded any more.
         announced: What was announced before.
     """
-    levels, runs = dict[str, dict[str, Level]](), dict(announced.runs)
-    alerts = []
-    for event in sorted(events, key=lambda event: event.time):
-        if isinstance(event, FailedRun):
-            due = event.run_id not in runs
-            runs[event.run_id] = event.time.timestamp()
-        else:
-            project = event.project or ""
-            before = announced.levels.get(event.subject, {}).get(project, Level.PASS)
-            due = event.level > before or (event.level is Level.PASS and before is not Level.PASS)
-            failing = levels.setdefault(event.subject, {})
-            if event.level is not Level.PASS:
-                failing[project] = event.level
-        if due:
-            alerts.append(event)
-    failing_still = {subject: found for subject, found in {**announced.levels, **levels}.items() if found}
-    return alerts, replace(announced, levels=failing_still, runs=runs)
+    readings = [event for event in events if isinstance(event, Reading)]
+    runs = [event for event in events if not isinstance(event, Reading)]
+    changed, levels = _changed_readings(*fold_policies(readings, announced.levels))
+    told, announced = _runs_to_tell(sorted(runs, key=lambda run: run.time), announced)
+    return sorted([*changed, *told], key=lambda event: event.time), replace(announced, levels=levels)
+
+
+def _changed_readings(readings: Iterable[Reading], announced: Levels) -> tuple[list[Reading], Levels]:
+    """Return the readings that rose above their announced level, or passed again, and the levels announced then."""
+    levels, changed = dict[str, dict[str, Level]](), []
+    for reading in readings:
+        project = reading.project or ""
+        before = announced.get(reading.subject, {}).get(project, Level.PASS)
+        if reading.level > before or (reading.level is Level.PASS and before is not Level.PASS):
+            changed.append(reading)
+        failing = levels.setdefault(reading.subject, {})
+        if reading.level is not Level.PASS:
+            failing[project] = reading.level
+    return changed, {subject: found for subject, found in {**announced, **levels}.items() if found}
+
+
+def _runs_to_tell(runs: Iterable[Run], announced: Announced) -> tuple[list[Run], Announced]:
+    """Return the runs that failed for a new cause or ended failures; runs come, and are returned, oldest first."""
+    read, failures, told = dict(announced.runs), dict(announced.failures), list[Run]()
+    for run in runs:
+        time = run.time.timestamp()
+        before = failures.get(run.work)
+        if isinstance(run, SucceededRun):
+            if before and time > max(before.causes.values()):
+                told.append(replace(run, ended=failures.pop(run.work)))
+        elif run.run_id not in read:
+            read[run.run_id] = time
+            known = _known_causes(before, time)
+            if not known.keys() >= set(run.causes):
+                told.append(run)
+            seen = {cause: max(time, known.pop(cause, time)) for cause in run.causes}
+            failures.pop(run.work, None)
+            failures[run.work] = Failures(
+                runs=before.runs + 1 if before else 1,
+                since=min(time, before.since) if before else time,
+                causes=_last_items({**known, **seen}, CAUSES_KEPT),
+            )
+    return told, replace(announced, runs=read, failures=_last_items(failures, WORKS_KEPT))
+
+
+def _known_causes(failures: Failures | None, time: float) -> dict[str, float]:
+    """Return the causes of failures that a run at some time, in epoch seconds, need not tell again."""
+    recent = time - CAUSE_REMEMBERED.total_seconds()
+    return {cause: seen for cause, seen in failures.causes.items() if seen >= recent} if failures else {}
+
+
+def _last_items(values: dict[str, Value], number: int) -> dict[str, Value]:
+    return dict(list(values.items())[-number:])

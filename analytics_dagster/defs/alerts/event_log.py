@@ -5,25 +5,31 @@
 Checks and freshness policies are read by their latest state, one query each. Reading on from the last event would open
 a file for each run, because Dagster's SQLite storage keeps their events apart. Failures of runs are read by their time,
 with an overlap, instead of by the ids of events: SQLite gives the ids of deleted events out again, and PostgreSQL may
-show an event after one with a higher id.
+show an event after one with a higher id. Runs that succeeded are read only while a failed one waits for them.
 
 https://docs.dagster.io/guides/test/asset-checks, https://docs.dagster.io/guides/observe/asset-freshness-policies
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
 
-from analytics_dagster.defs.alerts.due import Announced, Event, FailedRun, Level, Reading
+from analytics_dagster.defs.alerts.causes import digest, fingerprint
+from analytics_dagster.defs.alerts.due import Announced
+from analytics_dagster.defs.alerts.events import Event, FailedRun, Level, Reading, SucceededRun
 
 _OVERLAP = timedelta(minutes=10)
 """Time for which failures of runs are looked for again: clocks differ, and an event is seen after it was made."""
 
-_FAILURES_READ = 500
-"""Failures of runs that one tick reads."""
+_RUNS_READ = 500
+"""Runs that failed, and runs that succeeded, that one tick reads."""
+
+_FAILED = "failed/"
+"""Beginning of the names under which a run records the message of each resource that it did not load."""
 
 _POLICY = {
     "PASS": (Level.PASS, "Loaded in time."),
@@ -46,7 +52,7 @@ def read_events(
     location: str | None,
     now: datetime,
 ) -> tuple[list[Event], float]:
-    """Read the latest result of each check, the state of each freshness policy, and the runs that failed.
+    """Read the latest result of each check, the state of each freshness policy, and the runs that can be announced.
 
     Args:
         instance: Dagster's instance.
@@ -61,10 +67,11 @@ def read_events(
     graph = repository.asset_graph
     failures = instance.fetch_run_status_changes(
         dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_timestamp=announced.since),
-        limit=_FAILURES_READ,
+        limit=_RUNS_READ,
         ascending=True,
     )
-    since = failures.records[-1].timestamp if failures.has_more else (now - _OVERLAP).timestamp()
+    until = failures.records[-1].timestamp if failures.has_more else now.timestamp()
+    since = until if failures.has_more else (now - _OVERLAP).timestamp()
     times = {
         record.run_id: datetime.fromtimestamp(record.timestamp, UTC)
         for record in failures.records
@@ -73,8 +80,11 @@ def read_events(
     events: list[Event] = [
         *_read_checks(instance, graph.asset_check_keys),
         *_read_policies(instance, graph.get_all_asset_keys()),
-        *_read_failed_runs(instance, times, location),
+        *_read_failed_runs(instance, repository, times, location),
     ]
+    if times or announced.failures:
+        succeeded = _read_succeeded_runs(instance, repository, announced.since, location)
+        events += [run for run in succeeded if run.time.timestamp() <= until]
     return events, max(since, announced.since)
 
 
@@ -127,42 +137,95 @@ def _read_policies(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) ->
                 sentence=sentence,
                 page=_asset_page(key),
                 time=record.updated_at.astimezone(UTC),
+                told_by=dg.AssetCheckKey(key, "freshness").to_user_string(),
             )
 
 
 def _read_failed_runs(
-    instance: dg.DagsterInstance, times: dict[str, datetime], location: str | None
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, times: dict[str, datetime], location: str | None
 ) -> Iterator[FailedRun]:
     """Yield the runs of a code location among those that failed. Runs that were deleted since are left out."""
     records = instance.get_run_records(dg.RunsFilter(run_ids=list(times))) if times else []
     for run in (record.dagster_run for record in records):
-        origin = run.remote_job_origin
-        if (origin.repository_origin.code_location_origin.location_name if origin else None) != location:
+        if _location_of(run) != location:
             continue
+        sentence, causes = _describe_run(instance, run.run_id)
         again = " Dagster runs it again." if run.tags.get("dagster/will_retry") == "true" else ""
         yield FailedRun(
             run_id=run.run_id,
             job=run.job_name,
-            sentence=" ".join(_causes(instance, run.run_id)) + again,
+            work=_work_of(run, repository),
+            sentence=sentence + again,
+            causes=tuple(causes),
             page=f"/runs/{run.run_id}",
             time=times[run.run_id],
         )
 
 
-def _causes(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """Return the errors of a run: of its steps, or else of the run itself, as when its process was killed."""
+def _read_succeeded_runs(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, since: float, location: str | None
+) -> Iterator[SucceededRun]:
+    """Yield the newest runs of a code location that succeeded after a time, in epoch seconds."""
+    succeeded = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=datetime.fromtimestamp(since, UTC))
+    for record in instance.get_run_records(succeeded, limit=_RUNS_READ, order_by="update_timestamp"):
+        run = record.dagster_run
+        if record.end_time and _location_of(run) == location:
+            yield SucceededRun(
+                run_id=run.run_id,
+                job=run.job_name,
+                work=_work_of(run, repository),
+                page=f"/runs/{run.run_id}",
+                time=datetime.fromtimestamp(record.end_time, UTC),
+            )
+
+
+def _location_of(run: dg.DagsterRun) -> str | None:
+    origin = run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin else None
+
+
+def _work_of(run: dg.DagsterRun, repository: dg.RepositoryDefinition) -> str:
+    """Return the work of a run: its job, with the assets, checks and projects that were chosen of it, if some were.
+
+    The three runs of a night share a job, and so do assets that are loaded by hand: the success of one says nothing of
+    another. The partitions do not count: each tick has others.
+    """
+    chosen = set(run.asset_selection or ())
+    if repository.has_job(run.job_name) and chosen == repository.get_job(run.job_name).asset_layer.selected_asset_keys:
+        chosen = set()
+    config: Mapping[str, Any] = run.run_config
+    parts = [
+        *(key.to_user_string() for key in chosen),
+        *(key.to_user_string() for key in run.asset_check_selection or ()),
+        *(f"project {name}" for op in (config.get("ops") or {}).values() for name in _projects_of(op)),
+    ]
+    return f"{run.job_name} {digest(*sorted(parts))}" if parts else run.job_name
+
+
+def _projects_of(op: Mapping[str, Any]) -> Iterable[str]:
+    """Return the projects that the config of an op chooses; none if it loads all."""
+    return (op.get("config") or {}).get("projects") or ()
+
+
+def _describe_run(instance: dg.DagsterInstance, run_id: str) -> tuple[str, list[str]]:
+    """Return the errors of a failed run as text, and their fingerprints.
+
+    The errors are of its steps, or else of the run itself, as when its process was killed.
+    """
 
     def read(of_type: dg.DagsterEventType) -> list[dg.DagsterEvent]:
         records = instance.get_records_for_run(run_id, of_type=of_type).records
         return [event for record in records if (event := record.event_log_entry.dagster_event)]
 
-    if causes := describe_failures(read(dg.DagsterEventType.STEP_FAILURE)):
-        return causes
+    steps = read(dg.DagsterEventType.STEP_FAILURE)
+    if errors := describe_failures(steps):
+        return " ".join(errors), [fingerprint(name, text) for step in steps for name, text in _step_errors(step)]
     for event in read(dg.DagsterEventType.RUN_FAILURE):
         data = event.job_failure_data  # None for a run that Dagster itself found dead
         error = data.error if data else None
-        causes.append((error.cause or error).message.strip() if error else event.message or "")
-    return list(filter(None, causes)) or ["No cause was recorded: see the run's log."]
+        errors.append((error.cause or error).message.strip() if error else event.message or "")
+    errors = list(filter(None, errors)) or ["No cause was recorded: see the run's log."]
+    return " ".join(errors), [fingerprint("", error) for error in errors]
 
 
 def describe_failures(events: Iterable[dg.DagsterEvent]) -> list[str]:
@@ -174,6 +237,14 @@ def describe_failures(events: Iterable[dg.DagsterEvent]) -> list[str]:
         elif data.error:
             errors.append((data.error.cause or data.error).message.strip())
     return errors
+
+
+def _step_errors(event: dg.DagsterEvent) -> list[tuple[str, str]]:
+    """Return the name and the message of each resource that a step did not load, or else of the step itself."""
+    failure = event.step_failure_data.user_failure_data
+    recorded = failure.metadata if failure else {}
+    resources = [(name, str(value.value)) for name, value in recorded.items() if name.startswith(_FAILED)]
+    return resources or [(event.step_key or "", text) for text in describe_failures([event])]
 
 
 def _asset_page(key: dg.AssetKey) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import dagster as dg
 
-from analytics_dagster.defs.alerts.due import Announced, Event, Level, Reading, alerts_due
+from analytics_dagster.defs.alerts.due import Announced, alerts_due
 from analytics_dagster.defs.alerts.event_log import newest_event, read_events, subjects
+from analytics_dagster.defs.alerts.events import Event, Failures, Level, Reading
 from analytics_dagster.defs.alerts.outbox import Outbox
 from analytics_dagster.defs.alerts.webhook import post_to_webhook
 from analytics_dagster.defs.alerts.wording import describe_event
@@ -54,6 +55,8 @@ class AlertsCursor:
                         for subject, levels in announced["levels"].items()
                     },
                     runs=dict(announced["runs"]),
+                    # A cursor that was stored before repeated failures were folded has none.
+                    failures={work: Failures(**found) for work, found in announced.get("failures", {}).items()},
                     since=float(announced["since"]),
                 ),
                 outbox=Outbox(tuple(values["outbox"]["waiting"]), int(values["outbox"]["dropped"])),
@@ -77,7 +80,7 @@ def build_alerts_sensor(settings: Settings, status: dg.DefaultSensorStatus, prob
     @dg.sensor(
         name="alerts_sensor",
         description="Posts to the setting `failure_webhook`: checks and freshness policies that get worse or pass "
-        "again, and runs that fail.",
+        "again, and jobs that fail or succeed again.",
         default_status=status,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
