@@ -26,6 +26,7 @@ from analytics_dagster.ingest.project_load import ProjectLoad, plan_windows
 from analytics_dagster.ingest.projects import KeyOwner, Project
 from analytics_dagster.ingest.settings import DEFAULT_PROJECT, Settings
 from analytics_dagster.ingest.source import Reading, build_source
+from analytics_dagster.ingest.warehouse.load_records import LoadRecords
 from analytics_dagster.ingest.warehouse.load_state import LoadState, WatermarkValues, open_load_state
 from analytics_dagster.ingest.warehouse.location import WarehouseLocation
 from analytics_dagster.ingest.warehouse.lock import write_lock
@@ -214,6 +215,7 @@ class Loader:
             window = Window(start=None, end=now)
         pipeline = build_pipeline(resource, self.settings, pipelines_dir=self._working_files)
         self.load_state.prepare_table(resource, pipeline)
+        records = LoadRecords(self.load_state, resource)
         foreign = ForeignIds.of(resource, self.load_state, several=len(self.owners) > 1)
         return Load(
             resource=resource,
@@ -228,6 +230,7 @@ class Loader:
                     owner=self.owners.get(name, KeyOwner(name=name)),
                     others=tuple(owner for owner in self.owners.values() if owner.name != name),
                     state=self.load_state,
+                    records=records,
                     window=window,
                     began_at=now,
                     loaded_since=loaded_since or (BEGINNING if resume else None),
@@ -236,6 +239,7 @@ class Loader:
                 )
                 for name, settings in by_name.items()
             ],
+            _records=records,
             _foreign=foreign,
             _loader=self,
         )
@@ -269,6 +273,7 @@ class Load:
     began_at: datetime
     resumes: bool
     parts: Sequence[ProjectLoad]
+    _records: LoadRecords
     _foreign: ForeignIds | None
     _loader: Loader
     _began: float = field(default_factory=time.monotonic)
@@ -306,15 +311,21 @@ class Load:
     def _advance(
         self, under_way: Sequence[tuple[ProjectLoad, Iterator[Reading]]]
     ) -> list[tuple[ProjectLoad, Iterator[Reading], Reading]]:
-        """Return the parts that have more to read, with that. A part of several that fails keeps its error."""
+        """Write what the parts record, and return those that have more to read, with that.
+
+        A part of several that fails keeps its error.
+        """
         due = []
-        for part, steps in under_way:
-            try:
-                due += [(part, steps, reading) for reading in [next(steps, None)] if reading]
-            except Exception as error:
-                if len(self.parts) == 1:
-                    raise
-                part.error = error
+        try:
+            for part, steps in under_way:
+                try:
+                    due += [(part, steps, reading) for reading in [next(steps, None)] if reading]
+                except Exception as error:
+                    if len(self.parts) == 1:
+                        raise
+                    part.error = error
+        finally:
+            self._records.write()
         return due
 
     def finish(self) -> LoadReport:

@@ -32,6 +32,7 @@ from analytics_dagster.ingest.read_request import ReadRequest
 from analytics_dagster.ingest.settings import Settings
 from analytics_dagster.ingest.source import Reading, Replan, keep_plan
 from analytics_dagster.ingest.warehouse.daily_rows import DayCounts
+from analytics_dagster.ingest.warehouse.load_records import LoadRecords
 from analytics_dagster.ingest.warehouse.load_state import LoadState
 from analytics_dagster.ingest.window_plan import WindowPlan
 from analytics_dagster.ingest.windows import CLOCK_TOLERANCE, Window
@@ -50,6 +51,7 @@ class ProjectLoad:
         settings: How to reach the service, with the project's key.
         owner: The project that the key answers for, as far as loads have told. It is shared by the loads of a run.
         state: The loader's records in the warehouse.
+        records: What is to be written to them.
         window: The window asked for, without lookback; None for a resource without windows.
         began_at: The time of the beginning, UTC.
         loaded_since: Coverage recorded since this time is not loaded again; None to load the whole window.
@@ -71,6 +73,7 @@ class ProjectLoad:
     settings: Settings
     owner: KeyOwner
     state: LoadState
+    records: LoadRecords
     window: Window | None
     began_at: datetime
     loaded_since: datetime | None
@@ -187,7 +190,7 @@ class ProjectLoad:
             self.owner.named = project
 
     def _record(self, piece: Window, counts: dict[str, Any], plan: WindowPlan) -> None:
-        """Record that a piece is in the table."""
+        """Note that a piece is in the table: `load.py` writes the records of all parts together."""
         project = self.project
         verified = self.owner.named is not None or not self.resource.names_project
         accepted = counts["empty"] and self._rows()
@@ -198,16 +201,12 @@ class ProjectLoad:
             return
         covered = self._covered_part(piece)
         if not self.resource.cursor_moves and (project.id is not None or not self.settings.projects):
-            self.state.daily_rows.record(
-                self.resource,
-                project,
-                covered or piece,
-                before=self.days_before if project.id == self._days_project.id else None,
-            )
+            before = self.days_before if project.id == self._days_project.id else None
+            self.records.add_days(project, covered or piece, before=before)
         if covered is None:
             return
         list_end = counts["list_end"] and datetime.fromisoformat(counts["list_end"])
-        self.state.coverage.record(self.resource, project, covered, counts["loaded"], list_end)
+        self.records.add_window(project, covered, counts["loaded"], list_end)
         self.covered.append(covered)
         self._log_progress(plan)
 
@@ -306,7 +305,7 @@ class ProjectLoad:
             seen_at = clocks.service if clocks else self.began_at
             check_empty_list(self.resource, self.project, rows, coverage, seen_at=seen_at, label=self.label)
         elif counts["read"]:
-            coverage.forget_empty_lists(self.resource, self.project)
+            self.records.add_listed(self.project)
         return counts
 
     def _compare_clocks(self, service_time: str | None) -> ClockComparison | None:

@@ -13,6 +13,7 @@ from analytics_dagster.catalog import RESOURCES, get_resource
 from analytics_dagster.ingest.errors import AnalyticsApiError, SettingsError
 from analytics_dagster.ingest.load import open_loader
 from analytics_dagster.ingest.settings import load_settings
+from analytics_dagster.ingest.windows import Window
 from analytics_dagster.sandbox import ACCOUNT_KEY, Sandbox, SandboxProject
 from analytics_dagster_tests.support.project import (
     Project,
@@ -304,6 +305,33 @@ def test_dlts_own_reader_reads_several_projects_too(
 
 
 # -- listings and ids -------------------------------------------------------------------------------------------
+
+
+def test_a_row_deleted_from_one_projects_open_day_is_missed_of_it_alone(project: Project) -> None:
+    noon = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+    midnight = noon - timedelta(hours=12)
+    day = Window(start=midnight, end=midnight + timedelta(days=1))
+    with (
+        time_machine.travel(noon, tick=False) as clock,
+        Sandbox(projects=(WEB, RENAMED), history_days=1, rate_limit=1_000_000) as service,
+    ):
+        use(project, service, WEB, RENAMED)
+        load("occurrences", day)
+        of_renamed = f"FROM analytics.occurrences WHERE project_id = {RENAMED.id} AND timestamp >= '{midnight}'"
+        project.execute(f"DELETE FROM analytics.occurrences WHERE id IN (SELECT min(id) {of_renamed})")
+        clock.shift(timedelta(hours=2))
+        load("occurrences", day, resume=True)
+
+    recorded = project.sql(
+        "SELECT project_id, row_count FROM analytics.daily_rows "
+        f"WHERE resource = 'occurrences' AND day = '{midnight:%Y-%m-%d}'"
+    )
+    stored = dict(
+        project.sql(
+            f"SELECT project_id, count(*) FROM analytics.occurrences WHERE timestamp >= '{midnight}' GROUP BY 1"
+        )
+    )
+    assert dict(recorded) == {WEB.id: stored[WEB.id], RENAMED.id: stored[RENAMED.id] + 1}
 
 
 def test_a_complete_listing_of_one_project_removes_rows_of_it_alone(project: Project, two: Sandbox) -> None:

@@ -11,10 +11,10 @@ https://dlthub.com/docs/general-usage/dataset-access/sql-client
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from analytics_dagster.catalog import Resource
 from analytics_dagster.ingest.clock import format_moment
@@ -36,6 +36,15 @@ logger = logging.getLogger(__name__)
 _COVERAGE = "(window_start IS NULL OR window_start < window_end)"
 _EMPTY_LIST = "window_start = window_end"
 """Conditions that tell the loaded windows of `load_windows` from its records of empty lists."""
+
+
+class RecordedWindow(NamedTuple):
+    """A window to record, without lookback, as `CoverageTable.record` explains."""
+
+    project: Project
+    window: Window
+    rows: int
+    list_end: datetime | None = None
 
 
 class CoverageTable:
@@ -171,7 +180,14 @@ class CoverageTable:
             rows: Rows that the load read in the window.
             list_end: Time of the oldest row, UTC, if the service's list ended above the window's start.
         """
-        self._insert(resource, window.start, window.end, rows, list_end, project)
+        self.record_windows(resource, [RecordedWindow(project, window, rows, list_end)])
+
+    def record_windows(self, resource: Resource, windows: Sequence[RecordedWindow]) -> None:
+        """Record that windows of a resource were loaded, as `record` does, with one statement."""
+        self._insert(
+            resource,
+            [(window.start, window.end, rows, list_end, project) for project, window, rows, list_end in windows],
+        )
 
     def forget_windows(self, resource: Resource, project: Project) -> None:
         """Delete all windows of a resource, because the rows that they speak of are gone."""
@@ -182,7 +198,7 @@ class CoverageTable:
 
         Once that time comes, nothing would tell them from windows that were loaded.
         """
-        self._delete(f"{_COVERAGE} AND window_end > %s", resource, project, after)
+        self._delete(_COVERAGE, resource, project, after=after)
 
     def forget_windows_before(self, resource: Resource, before: datetime) -> None:
         """Delete the coverage of a resource before a time, of every project and source: its rows will be deleted."""
@@ -215,11 +231,11 @@ class CoverageTable:
 
     def record_empty_list(self, resource: Resource, project: Project, seen_at: datetime) -> None:
         """Record that the service listed no rows of a resource whose table has some. This covers nothing."""
-        self._insert(resource, seen_at, seen_at, 0, None, project)
+        self._insert(resource, [(seen_at, seen_at, 0, None, project)])
 
-    def forget_empty_lists(self, resource: Resource, project: Project) -> None:
-        """Delete the records of empty lists, because the service lists rows again."""
-        self._delete(_EMPTY_LIST, resource, project)
+    def forget_empty_lists(self, resource: Resource, *projects: Project) -> None:
+        """Delete the records of empty lists of projects, because the service lists rows again."""
+        self._delete(_EMPTY_LIST, resource, *projects)
 
     # -- statements ---------------------------------------------------------------------------------------
 
@@ -237,24 +253,21 @@ class CoverageTable:
             choices, names = [*choices, "project_id IS NULL"], []
         return (f"{where} AND ({' OR '.join(choices)})", resource.name, self.source, *names)
 
-    def _delete(self, condition: str, resource: Resource, project: Project, *parameters: Any) -> None:
-        where, *values = self._where("1 = 1", resource, project)
-        run_statement(
-            self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where} AND {condition}", *values, *parameters
-        )
+    def _delete(self, condition: str, resource: Resource, *projects: Project, after: datetime | None = None) -> None:
+        where, *values = self._where(condition, resource, *projects)
+        if after:
+            where, values = f"{where} AND window_end > %s", [*values, after]
+        run_statement(self._client, f"DELETE FROM {{{LOAD_WINDOWS}}} WHERE {where}", *values)
 
-    def _insert(self, resource: Resource, *values: Any) -> None:
-        """Insert a row as of now; `values`: window_start, window_end, rows_loaded, list_end, the project."""
-        *others, project = values
+    def _insert(
+        self, resource: Resource, rows: Sequence[tuple[datetime | None, datetime, int, datetime | None, Project]]
+    ) -> None:
+        """Insert rows as of now: window_start, window_end, rows_loaded, list_end and the project of each."""
+        now = datetime.now(UTC)
         names = ", ".join(column.name for column in LOAD_WINDOWS_COLUMNS)
-        places = ", ".join(["%s"] * len(LOAD_WINDOWS_COLUMNS))
-        run_statement(
-            self._client,
-            f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES ({places})",
-            resource.name,
-            self.source,
-            *others,
-            datetime.now(UTC),
-            project.id,
-            project.name,
-        )
+        places = f"({', '.join(['%s'] * len(LOAD_WINDOWS_COLUMNS))})"
+        values: list[Any] = []
+        for *window, project in rows:
+            values += [resource.name, self.source, *window, now, project.id, project.name]
+        statement = f"INSERT INTO {{{LOAD_WINDOWS}}} ({names}) VALUES {', '.join([places] * len(rows))}"
+        run_statement(self._client, statement, *values)

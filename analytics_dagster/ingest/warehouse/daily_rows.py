@@ -2,13 +2,13 @@
 
     before = daily_rows.count(resource, {project: window})[project]
     ...  # the load
-    daily_rows.record(resource, project, window, before=before)
+    daily_rows.record(resource, {project: LoadedDays(window, before)})
     shortfalls = daily_rows.shortfalls(resource, project)
 
 Only for resources whose cursor stays: a row whose cursor moves leaves its day.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -64,6 +64,16 @@ class Span(NamedTuple):
     end: datetime | None
 
 
+class LoadedDays(NamedTuple):
+    """A load to record: its window, without lookback, and the counts of that before the load.
+
+    The counts are None if they are of another project.
+    """
+
+    window: Window
+    before: DayCounts | None
+
+
 class DailyRows:
     """The table `daily_rows`.
 
@@ -96,27 +106,27 @@ class DailyRows:
             for project in windows
         }
 
-    def record(self, resource: Resource, project: Project, loaded: Window, *, before: DayCounts | None) -> None:
-        """Record the rows of the days that a load touched.
+    def record(self, resource: Resource, loads: Mapping[Project, LoadedDays]) -> None:
+        """Record the rows of the days that loads touched, by project; the rows must be in the table by now.
 
         A day that the window does not wholly cover keeps its shortfall, since the load did not ask for its other rows;
         rows that came back within the lookback make up for it.
-
-        Args:
-            resource: The resource that was loaded.
-            project: The project of its rows.
-            loaded: The window, without lookback; its rows must be in the table by now.
-            before: The counts of the same window before the load; None if they are of another project.
         """
-        recorded, after = self._recorded(resource, project), self.count(resource, {project: loaded})[project]
-        for day, rows in after.days.items():
-            start = midnight(date.fromisoformat(day))
-            whole = (loaded.start is None or loaded.start <= start) and start + _DAY <= loaded.end
-            had = rows if before is None else before.days.get(day, 0)
-            came_back = 0 if before is None else after.lookback.get(day, 0) - before.lookback.get(day, 0)
-            missing = 0 if whole else max(0, recorded.get(day, 0) - had - came_back)
-            if rows + missing != recorded.get(day):
-                self._replace(resource, project, day, rows + missing)
+        counts = self.count(resource, {project: load.window for project, load in loads.items()})
+        touched = [day for after in counts.values() for day in after.days]
+        if not touched:
+            return
+        recorded = self._recorded(resource, loads, since=min(touched))
+        for project, (window, before) in loads.items():
+            after = counts[project]
+            for day, rows in after.days.items():
+                start = midnight(date.fromisoformat(day))
+                whole = (window.start is None or window.start <= start) and start + _DAY <= window.end
+                had = rows if before is None else before.days.get(day, 0)
+                came_back = 0 if before is None else after.lookback.get(day, 0) - before.lookback.get(day, 0)
+                missing = 0 if whole else max(0, recorded[project].get(day, 0) - had - came_back)
+                if rows + missing != recorded[project].get(day):
+                    self._replace(resource, project, day, rows + missing)
 
     def forget_before(self, resource: Resource, moment: datetime) -> None:
         """Forget the days before a moment, of every project and source: their rows were deleted on purpose."""
@@ -139,7 +149,7 @@ class DailyRows:
         counted = self._count(resource, {project: Span(None, None)})[project]
         return [
             Shortfall(day=date.fromisoformat(day), rows=counted.get(day, 0), recorded=rows)
-            for day, rows in sorted(self._recorded(resource, project).items())
+            for day, rows in sorted(self._recorded(resource, [project])[project].items())
             if counted.get(day, 0) < rows
         ]
 
@@ -173,10 +183,22 @@ class DailyRows:
             counts[named[project]][found] = count
         return counts
 
-    def _recorded(self, resource: Resource, project: Project) -> dict[str, int]:
-        condition, *parameters = recorded_for(resource, self._source, project)
-        statement = f"SELECT day, row_count FROM {{{DAILY_ROWS}}} WHERE {condition}"
-        return dict(run_statement(self._client, statement, *parameters))
+    def _recorded(
+        self, resource: Resource, projects: Collection[Project], *, since: str = ""
+    ) -> dict[Project, dict[str, int]]:
+        """Return the recorded rows of each day, by ISO date, from a day on."""
+        days: dict[Project, dict[str, int]] = {project: {} for project in projects}
+        by_id = {project.id: project for project in projects}
+        if len(projects) == 1:
+            condition, *parameters = recorded_for(resource, self._source, *projects)
+        else:
+            ids = ", ".join(str(project) for project in by_id)
+            condition = f"resource = %s AND source = %s AND project_id IN ({ids})"
+            parameters = [resource.name, self._source]
+        statement = f"SELECT project_id, day, row_count FROM {{{DAILY_ROWS}}} WHERE {condition} AND day >= %s"
+        for project, day, rows in run_statement(self._client, statement, *parameters, since):
+            days[by_id[project]][day] = rows
+        return days
 
     def _replace(self, resource: Resource, project: Project, day: str, rows: int) -> None:
         condition, *parameters = recorded_for(resource, self._source, project)
