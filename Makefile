@@ -56,7 +56,7 @@ bench: setup ## what a load costs, beside plain dlt and the fastest loop; half a
 study: setup ## how often the verdicts on deploys are right, on simulated counts; some minutes
 	OMP_NUM_THREADS=1 $(RUN) analytics_dagster_tests.study
 
-study-seeds: setup ## how often they are right on 200 seeds of the sandbox, through the assets; ten minutes
+study-seeds: setup ## how often they are right on 200 seeds of the sandbox, through the assets; some ten minutes
 	OMP_NUM_THREADS=1 $(RUN) analytics_dagster_tests.study.seeds
 
 clean: ## remove the environment and caches; warehouses and Dagster's history stay

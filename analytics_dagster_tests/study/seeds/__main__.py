@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analytics_dagster_tests.study.seeds", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="number of seeds, from 1 on (default: 200)")
     parser.add_argument("--days", type=int, default=3, help="days of history of each, at least 2 (default: 3)")
-    parser.add_argument("--at-a-time", type=int, default=10, help="seeds in one warehouse (default: 10)")
+    parser.add_argument("--at-a-time", type=int, default=25, help="seeds in one warehouse (default: 25)")
     parser.add_argument("--minutes", type=float, default=60, help="time after which no more are loaded (default: 60)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file (docs/deploy-impact-seeds.json)")
     options = parser.parse_args()

@@ -64,9 +64,8 @@ class Judged:
         is_rollback: Whether the row says that it is a rollback.
         before: Occurrences in the two hours before.
         after: Occurrences in the hour after.
-        ratio: Their ratio, by the minute.
-        busiest_before: Share of `before` that belongs to the item with the most.
-        busiest_after: Share of `after` that belongs to the item with the most.
+        burst_before: The most occurrences of one item in one of the spells of ten minutes before.
+        burst_after: The same after.
     """
 
     seed: int
@@ -80,9 +79,8 @@ class Judged:
     is_rollback: bool
     before: int
     after: int
-    ratio: float | None
-    busiest_before: float
-    busiest_after: float
+    burst_before: int
+    burst_after: int
 
 
 def judge_seeds(seeds: Sequence[int], *, days: int) -> list[Judged]:
@@ -137,7 +135,7 @@ def _compare(
     with open_insights(load_settings()) as tables:
         stored = tables.impacts()
         early = _judge_early(tables, first)
-    busiest = _busiest_items(project)
+    bursts = _largest_bursts(project)
     for each in projects:
         deploys = service.project(each.name).deploys()
         for deploy in deploys:
@@ -157,9 +155,8 @@ def _compare(
                 is_rollback=row["is_rollback"],
                 before=row["occurrences_before"] or 0,
                 after=row["occurrences_after_60"] or 0,
-                ratio=row["ratio"],
-                busiest_before=busiest.get((deploy.id, False), 0.0),
-                busiest_after=busiest.get((deploy.id, True), 0.0),
+                burst_before=bursts.get((deploy.id, False), 0),
+                burst_after=bursts.get((deploy.id, True), 0),
             )
 
 
@@ -182,19 +179,24 @@ def _judge_early(tables: InsightTables, first: datetime) -> Mapping[int, str]:
     return verdicts
 
 
-def _busiest_items(project: Project) -> Mapping[tuple[int, bool], float]:
-    """Return the busiest item's share of the occurrences, by deploy and by whether they came after it."""
+def _largest_bursts(project: Project) -> Mapping[tuple[int, bool], int]:
+    """Return the most occurrences of one item in ten minutes, by deploy and by whether they came after it."""
     return {
-        (deploy, is_after): share
-        for deploy, is_after, share in project.sql(
+        (deploy, is_after): occurrences
+        for deploy, is_after, occurrences in project.sql(
             """
-            SELECT deploy_id, is_after, max(occurrences) / sum(occurrences) FROM (
-                SELECT d.id AS deploy_id, o.timestamp >= d.finish_time AS is_after, o.item_id, count(*) AS occurrences
+            SELECT deploy_id, spell >= 0, max(occurrences) FROM (
+                SELECT
+                    d.id AS deploy_id,
+                    floor(epoch(o.timestamp - d.finish_time) / 600) AS spell,
+                    o.item_id,
+                    count(*) AS occurrences
                 FROM analytics.deploys AS d
                 JOIN analytics.occurrences AS o
                     ON o.project_id = d.project_id AND o.environment = d.environment
                     AND o.timestamp >= d.finish_time - INTERVAL '2 hours'
                     AND o.timestamp < d.finish_time + INTERVAL '1 hour'
+                WHERE o.item_id IS NOT NULL
                 GROUP BY ALL
             ) GROUP BY ALL
             """

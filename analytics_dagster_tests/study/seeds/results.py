@@ -63,8 +63,8 @@ class FalseAlarm:
         before: Occurrences in the two hours before.
         after: Occurrences in the hour after.
         drift: Ratio of the rates after and before that the rhythm of the day alone makes.
-        busiest_before: Share of `before` that belongs to the item with the most.
-        busiest_after: Share of `after` that belongs to the item with the most.
+        burst_before: The most occurrences of one item in one of the spells of ten minutes before.
+        burst_after: The same after.
     """
 
     seed: int
@@ -75,8 +75,8 @@ class FalseAlarm:
     before: int
     after: int
     drift: float
-    busiest_before: float
-    busiest_after: float
+    burst_before: int
+    burst_after: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +217,6 @@ def _describe(deploy: Judged) -> FalseAlarm:
         before=deploy.before,
         after=deploy.after,
         drift=round(deploy.drift, 2),
-        busiest_before=round(deploy.busiest_before, 2),
-        busiest_after=round(deploy.busiest_after, 2),
+        burst_before=deploy.burst_before,
+        burst_after=deploy.burst_after,
     )
