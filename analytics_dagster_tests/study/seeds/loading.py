@@ -25,7 +25,6 @@ from analytics_dagster.insights.counts import BLOCK
 from analytics_dagster.insights.covered import Covered
 from analytics_dagster.insights.deploy_impact import Row, build_rows
 from analytics_dagster.insights.deploys import HOUR_AFTER, relate
-from analytics_dagster.insights.inputs import read_inputs
 from analytics_dagster.insights.warehouse import InsightTables, open_insights
 from analytics_dagster.sandbox import Sandbox, SandboxProject
 from analytics_dagster_tests.study.seeds.truth import Situation, expected_drift, situation_of
@@ -165,12 +164,13 @@ def _judge_early(tables: InsightTables, first: datetime) -> Mapping[int, str]:
 
     The covered time ends 20 minutes after the finish.
     """
-    inputs = read_inputs(tables, now=NOW)
-    relations = relate(inputs.deploys)
-    around = tables.counts_around(finished_since=first, only_project=inputs.only_project)
-    history = tables.history(since=first, only_project=inputs.only_project)
+    deploys = tables.deploys()
+    relations = relate(deploys)
+    # No only project: each occurrence of the sandbox names its own.
+    around = tables.counts_around(finished_since=first, only_project=None)
+    history = tables.history(since=first, only_project=None)
     verdicts: dict[int, str] = {}
-    for deploy in inputs.deploys:
+    for deploy in deploys:
         if deploy.finish_time is None or not first + DAY_BEFORE <= deploy.finish_time <= NOW - HOUR_AFTER:
             continue
         covered = Covered([LoadedWindow(start=first, end=deploy.finish_time + EARLY, loaded_at=NOW)])
