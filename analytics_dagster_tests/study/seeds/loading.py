@@ -166,7 +166,7 @@ def _judge_early(tables: InsightTables, first: datetime) -> Mapping[int, str]:
     """
     deploys = tables.deploys()
     relations = relate(deploys)
-    # No only project: each occurrence of the sandbox names its own.
+    # No only project: the loader names one in each occurrence.
     around = tables.counts_around(finished_since=first, only_project=None)
     history = tables.history(since=first, only_project=None)
     verdicts: dict[int, str] = {}
