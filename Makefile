@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo dev check docs test test-postgres test-slow soak audit bench study clean
+.PHONY: help setup demo dev check docs test test-postgres test-slow soak audit bench study study-seeds clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: setup ## what a load costs, beside plain dlt and the fastest loop; half a
 
 study: setup ## how often the verdicts on deploys are right, on simulated counts; some minutes
 	OMP_NUM_THREADS=1 $(RUN) analytics_dagster_tests.study
+
+study-seeds: setup ## how often they are right on 200 seeds of the sandbox, through the assets; some ten minutes
+	OMP_NUM_THREADS=1 $(RUN) analytics_dagster_tests.study.seeds
 
 clean: ## remove the environment and caches; warehouses and Dagster's history stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

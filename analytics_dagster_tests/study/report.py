@@ -1,7 +1,7 @@
 """Formats results: as text, and as the tables of docs/deploy-impact.md."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from analytics_dagster_tests.study.processes import DAILY_RHYTHM, STEADY
 from analytics_dagster_tests.study.results import Cell, Results
@@ -62,6 +62,11 @@ def current(document: str, results: Results) -> str:
         "power by day and night": _power(results, DAILY_RHYTHM.name),
         "falls": _falls(results),
     }
+    return replace_tables(document, tables)
+
+
+def replace_tables(document: str, tables: Mapping[str, str]) -> str:
+    """Return a document with the tables between its comments `<!-- name: … -->` and `<!-- /name -->` replaced."""
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
         document, replaced = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", document)
@@ -79,7 +84,7 @@ def _alarms(results: Results) -> str:
             worst = max(cells, key=figure)
             row += [f"{_mean(cells, figure):.1%}", f"{figure(worst):.1%}: {worst.process}, {worst.rate} an hour"]
         rows.append(row)
-    return _markdown(("scenario", "worse, mean", "worse, worst case", "better, mean", "better, worst case"), rows)
+    return format_markdown(("scenario", "worse, mean", "worse, worst case", "better, mean", "better, worst case"), rows)
 
 
 def _power(results: Results, scenario: str) -> str:
@@ -121,12 +126,13 @@ def _by_variance(
         for name, figure in figures
         for variance in dict.fromkeys(cell.variance for cell in cells)
     ]
-    return _markdown(("rate after", "variance", *(f"{rate} an hour" for rate in rates)), rows)
+    return format_markdown(("rate after", "variance", *(f"{rate} an hour" for rate in rates)), rows)
 
 
 def _mean(cells: Sequence[Cell], figure: Callable[[Cell], float]) -> float:
     return sum(figure(cell) for cell in cells) / len(cells)
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def format_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
