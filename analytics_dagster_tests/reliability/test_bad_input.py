@@ -256,6 +256,6 @@ def test_definitions_load_with_no_key_no_network_and_no_file(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout == "11\n", done.stderr
+    assert done.stdout == "13\n", done.stderr
     assert "sources.analytics.start_date must be a date such as" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dlt"]

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from analytics_dagster.ingest import client, fast_reader
+from analytics_dagster.ingest import client, fast_reader, project_load
 from analytics_dagster.ingest import load as load_module
 from analytics_dagster.sandbox import ACCOUNT_KEY, PROJECT_KEY, Sandbox
 from analytics_dagster_tests.support.http_replies import Clock, replying
@@ -61,7 +61,7 @@ def test_the_first_line_and_the_metadata_name_where_the_key_came_from_and_not_th
 
     assert loaded["environments"]["key_from"] == "API_KEY"
     assert loaded["users"]["key_from"] == "SOURCES__ANALYTICS__ACCOUNT_API_KEY"
-    first = next(line for line in lines(caplog, load_module.__name__) if line.startswith("environments"))
+    first = next(line for line in lines(caplog, project_load.__name__) if line.startswith("environments"))
     assert first == f"environments: reading from {day.url}, key from API_KEY"
     assert not any(key in f"{caplog.text}{loaded}" for key in (PROJECT_KEY, ACCOUNT_KEY))
 
@@ -74,7 +74,7 @@ def test_a_load_from_the_sandbox_starts_beside_another_program_s_key(
 
     assert project.materialize("users").success
 
-    assert lines(caplog, load_module.__name__)[0] == "users: reading from sandbox, key from sandbox"
+    assert lines(caplog, project_load.__name__)[0] == "users: reading from sandbox, key from sandbox"
 
 
 @pytest.mark.parametrize("paging", ["page", "keyset"])
@@ -124,7 +124,7 @@ def test_each_retry_has_a_line_and_so_has_the_end(
         "deploys: HTTP 503; retry 2 of 3 in 0.0 s",
     ]
     rows = len(day.rows("deploys"))
-    assert lines(caplog, load_module.__name__, logging.INFO)[1:] == [
+    assert lines(caplog, load_module.__name__, logging.INFO) == [
         f"deploys: loaded {rows} rows, {rows} new, 0 rejected, in {report.requests} requests and {report.seconds:.1f} s"
     ]
 
