@@ -21,6 +21,7 @@ from analytics_dagster.insights.verdicts import (
     Judgement,
     Verdict,
     judge_all,
+    undecided,
 )
 
 Row = dict[str, Any]
@@ -32,17 +33,7 @@ _LOOKS = {20: 2, 60: SPELLS_AFTER}
 _JUDGED_AT_A_TIME = 500
 """Deploys whose histories are in memory at once."""
 
-_NOT_LOADED = Judgement(
-    verdict=Verdict.NOT_LOADED,
-    minutes=0,
-    provisional=True,
-    dispersion=None,
-    ratio=None,
-    ratio_low=None,
-    ratio_high=None,
-    smallest_ratio=None,
-    p_value=None,
-)
+_NOT_LOADED = undecided(Verdict.NOT_LOADED)
 
 _FROM_DEPLOY = (
     "id", "project_id", "environment", "revision", "status", "user_id", "local_username", "start_time", "finish_time",

@@ -98,17 +98,19 @@ class Judgement:
     p_value: float | None
 
 
-_TOO_EARLY = Judgement(
-    verdict=Verdict.TOO_EARLY,
-    minutes=0,
-    provisional=True,
-    dispersion=None,
-    ratio=None,
-    ratio_low=None,
-    ratio_high=None,
-    smallest_ratio=None,
-    p_value=None,
-)
+def undecided(verdict: Verdict) -> Judgement:
+    """Return the judgement of a deploy whose counts were not compared."""
+    return Judgement(
+        verdict=verdict,
+        minutes=0,
+        provisional=True,
+        dispersion=None,
+        ratio=None,
+        ratio_low=None,
+        ratio_high=None,
+        smallest_ratio=None,
+        p_value=None,
+    )
 
 
 def judge(counts: DeployCounts) -> Judgement:
@@ -128,7 +130,7 @@ def judge_all(deploys: Sequence[DeployCounts]) -> list[Judgement]:
     """
     from analytics_dagster.insights import rates  # noqa: PLC0415  (scipy is an extra, and slow to import)
 
-    judgements = [_TOO_EARLY] * len(deploys)
+    judgements = [undecided(Verdict.TOO_EARLY)] * len(deploys)
     dispersions = rates.estimate_dispersions([deploy.history for deploy in deploys])
     for look in rates.LOOKS:
         numbers = [number for number, deploy in enumerate(deploys) if rates.last_look(len(deploy.after)) is look]

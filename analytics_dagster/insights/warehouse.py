@@ -22,7 +22,7 @@ from analytics_dagster.catalog import ColumnType, get_resource
 from analytics_dagster.ingest.projects import Project
 from analytics_dagster.ingest.schema import LOAD_WINDOWS, arrow_schema, column_hints
 from analytics_dagster.ingest.settings import Settings
-from analytics_dagster.ingest.warehouse.coverage import CoverageTable
+from analytics_dagster.ingest.warehouse.coverage import IS_COVERAGE, CoverageTable
 from analytics_dagster.ingest.warehouse.location import warehouse_location
 from analytics_dagster.ingest.warehouse.lock import write_lock
 from analytics_dagster.ingest.warehouse.pipeline import (
@@ -87,7 +87,7 @@ class InsightTables:
             self._client,
             "SELECT project_id, min(window_start), count(*) - count(window_start) "
             f"FROM {{{LOAD_WINDOWS}}} WHERE resource = %s AND source = %s "
-            f"AND (window_start IS NULL OR window_start < window_end) AND loaded_at >= {timestamp_literal(since)} "
+            f"AND {IS_COVERAGE} AND loaded_at >= {timestamp_literal(since)} "
             "GROUP BY project_id",
             OCCURRENCES.name,
             self._source,

@@ -33,7 +33,7 @@ from analytics_dagster.ingest.windows import LoadedWindow, LoadedWindows, Window
 
 logger = logging.getLogger(__name__)
 
-_COVERAGE = "(window_start IS NULL OR window_start < window_end)"
+IS_COVERAGE = "(window_start IS NULL OR window_start < window_end)"
 _EMPTY_LIST = "window_start = window_end"
 """Conditions that tell the loaded windows of `load_windows` from its records of empty lists."""
 
@@ -67,7 +67,7 @@ class CoverageTable:
     def sources(self, resource: Resource | None = None) -> set[str]:
         """Return the addresses of the services whose windows are recorded, of one resource or of all."""
         limit = ("AND resource = %s", resource.name) if resource else ("",)
-        statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} WHERE {_COVERAGE} {limit[0]}"
+        statement = f"SELECT DISTINCT source FROM {{{LOAD_WINDOWS}}} WHERE {IS_COVERAGE} {limit[0]}"
         return {row[0] for row in run_statement(self._client, statement, *limit[1:])}
 
     # -- projects -----------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class CoverageTable:
         if "project_id" not in self._columns:
             return {}
         name = "project_name" if "project_name" in self._columns else f"'{DEFAULT_PROJECT}'"
-        named = f"source = %s AND {_COVERAGE} AND project_id IS NOT NULL"
+        named = f"source = %s AND {IS_COVERAGE} AND project_id IS NOT NULL"
         rows = run_statement(
             self._client,
             f"SELECT project_name, project_id FROM (SELECT {name} AS project_name, project_id, row_number() OVER "
@@ -100,7 +100,7 @@ class CoverageTable:
         """Give the windows without a project to one: a version without the column `project_id` recorded them."""
         run_statement(
             self._client,
-            f"UPDATE {{{LOAD_WINDOWS}}} SET project_id = %s WHERE project_id IS NULL AND source = %s AND {_COVERAGE}",
+            f"UPDATE {{{LOAD_WINDOWS}}} SET project_id = %s WHERE project_id IS NULL AND source = %s AND {IS_COVERAGE}",
             project,
             self.source,
         )
@@ -135,7 +135,7 @@ class CoverageTable:
             with_rows: The projects of which the resource's table has rows.
             since: Time before which windows may end to be left out, unless their rows are gone, UTC; None for all.
         """
-        condition, *parameters = self._where(_COVERAGE, resource, *projects)
+        condition, *parameters = self._where(IS_COVERAGE, resource, *projects)
         if since and set(projects) <= set(with_rows):
             condition += f" AND window_end > {timestamp_literal(since)}"
         found = select_records(self._client, f"SELECT * FROM {{{LOAD_WINDOWS}}} WHERE {condition}", *parameters)
@@ -191,19 +191,19 @@ class CoverageTable:
 
     def forget_windows(self, resource: Resource, project: Project) -> None:
         """Delete all windows of a resource, because the rows that they speak of are gone."""
-        self._delete(_COVERAGE, resource, project)
+        self._delete(IS_COVERAGE, resource, project)
 
     def forget_future_windows(self, resource: Resource, project: Project, *, after: datetime) -> None:
         """Delete the windows that end after a time that has not come yet by any clock.
 
         Once that time comes, nothing would tell them from windows that were loaded.
         """
-        self._delete(_COVERAGE, resource, project, after=after)
+        self._delete(IS_COVERAGE, resource, project, after=after)
 
     def forget_windows_before(self, resource: Resource, before: datetime) -> None:
         """Delete the coverage of a resource before a time, of every project and source: its rows will be deleted."""
         table = f"{{{LOAD_WINDOWS}}}"
-        condition = f"resource = %s AND {_COVERAGE} AND"
+        condition = f"resource = %s AND {IS_COVERAGE} AND"
         run_statement(self._client, f"DELETE FROM {table} WHERE {condition} window_end <= %s", resource.name, before)
         run_statement(
             self._client,
@@ -217,7 +217,7 @@ class CoverageTable:
         """Record that the windows of a resource have no rows any more: all were deleted on purpose."""
         run_statement(
             self._client,
-            f"UPDATE {{{LOAD_WINDOWS}}} SET rows_loaded = 0 WHERE resource = %s AND {_COVERAGE}",
+            f"UPDATE {{{LOAD_WINDOWS}}} SET rows_loaded = 0 WHERE resource = %s AND {IS_COVERAGE}",
             resource.name,
         )
 
